@@ -1,0 +1,2 @@
+// Package iommu is the hardware's side of memory.
+package iommu
