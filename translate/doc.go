@@ -1,0 +1,3 @@
+// Package translate is the type1-compatible store: IOVA to memory of this
+// process.
+package translate
