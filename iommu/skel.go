@@ -5,15 +5,6 @@ import (
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
-// Layout is the way frames of a window are laid out.
-type Layout uint8
-
-// Layouts.
-const (
-	Contiguous Layout = iota
-	Scattered
-)
-
 // Config configures a Space.
 type Config struct {
 	Layout Layout

@@ -1,0 +1,2 @@
+// Package pinning leases pages of guest memory to programs.
+package pinning

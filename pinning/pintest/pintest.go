@@ -1,0 +1,2 @@
+// Package pintest fails a test that ends with pins held.
+package pintest
