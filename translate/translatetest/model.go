@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/softmdev/softmdev/mdev/errs"
+	"github.com/softmdev/softmdev/translate"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
@@ -89,7 +90,7 @@ func (m *Model) rangeOf(iova addr.IOVA, n addr.Len, mem Memory) (addr.Range[addr
 	if !ok {
 		return r, errs.ErrOverflow
 	}
-	if mem.Kind == Process {
+	if mem.Kind != translate.KindRemote {
 		if _, ok := addr.RangeOf(mem.HVA, n); !ok {
 			return r, errs.ErrOverflow
 		}
@@ -99,7 +100,7 @@ func (m *Model) rangeOf(iova addr.IOVA, n addr.Len, mem Memory) (addr.Range[addr
 
 func (m *Model) aligned(iova addr.IOVA, n addr.Len, mem Memory) bool {
 	a := uint64(iova) | uint64(n)
-	if mem.Kind == Process {
+	if mem.Kind != translate.KindRemote {
 		a |= uint64(mem.HVA)
 	}
 	return a&uint64(m.page-1) == 0
@@ -304,10 +305,17 @@ func (s *modelState) clone() modelState {
 }
 
 // Info implements [Store].
-func (m *Model) Info() Info {
+func (m *Model) Info() translate.Info {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Info{m.sizes, m.ranges, m.max - len(m.state.maps), maxBitmap}
+	info := translate.Info{
+		PageSizes: m.sizes, Ranges: slices.Clone(m.ranges), DMAAvail: uint32(m.max - len(m.state.maps)),
+		DirtyPageSizes: m.sizes, MaxDirtyBitmap: maxBitmap,
+	}
+	if len(info.Ranges) == 0 {
+		info.Ranges = []addr.Range[addr.IOVA]{addr.Whole[addr.IOVA]()}
+	}
+	return info
 }
 
 // Mappings implements [Store].
@@ -318,7 +326,7 @@ func (m *Model) Mappings() []Mapping {
 	for _, old := range m.state.maps {
 		row := Mapping{old.r, old.access, old.mem.Kind, old.mem.HVA, old.suspended}
 		if old.suspended {
-			row.HVA = 0
+			row.Kind, row.HVA = translate.KindNone, 0
 		}
 		out = append(out, row)
 	}

@@ -1,6 +1,8 @@
 package translatetest
 
 import (
+	"context"
+
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -25,9 +27,7 @@ func (m *Model) Lookup(iova addr.IOVA) (Run, bool) {
 		return Run{}, false
 	}
 	run := Run{Access: old.access, Kind: old.mem.Kind, Len: addr.Len(old.r.Last()-iova) + 1}
-	if old.mem.Kind == Process {
-		run.HVA = old.mem.HVA + addr.HVA(iova-old.r.Start())
-	}
+	run.HVA = old.mem.HVA + addr.HVA(iova-old.r.Start())
 	return run, true
 }
 
@@ -171,45 +171,79 @@ func (m *Model) DirtyGet(iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64, 
 	if m.v1 {
 		return errs.ErrNotV2
 	}
-	if n == 0 {
-		return errs.ErrInvalid
-	}
-	r, ok := addr.RangeOf(iova, n)
-	if !ok {
-		return errs.ErrOverflow
-	}
-	if pageSize == 0 || pageSize&(pageSize-1) != 0 || pageSize < m.page {
-		return errs.ErrInvalid
-	}
-	if uint64(iova)&uint64(pageSize-1) != 0 || uint64(n)&uint64(pageSize-1) != 0 {
-		return errs.ErrMisaligned
-	}
-	pages := uint64(n) / uint64(pageSize)
-	if pages > maxBitmap*8 || uint64(len(bitmap)) < (pages+63)/64 {
-		return errs.ErrInvalid
-	}
-	if !s.tracking {
-		return errs.ErrInvalid
+	r, err := s.dirtyArgs(m, iova, n, pageSize, bitmap)
+	if err != nil {
+		return err
 	}
 	for _, old := range s.maps {
 		if old.r.Overlaps(r) && !r.Covers(old.r) {
 			return errs.ErrBisects
 		}
 	}
-	clear(bitmap[:(pages+63)/64])
-	var keep []addr.Range[addr.IOVA]
+	s.bits(r, pageSize, bitmap)
+	if clearIt {
+		s.forget(r)
+	}
+	return nil
+}
+
+// dirtyArgs is the part of GET_BITMAP and of an unmap with the flag
+// GET_DIRTY_BITMAP that does not depend on the mappings.
+func (s *modelState) dirtyArgs(m *Model, iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64) (addr.Range[addr.IOVA], error) {
+	if n == 0 {
+		return addr.Range[addr.IOVA]{}, errs.ErrInvalid
+	}
+	r, ok := addr.RangeOf(iova, n)
+	if !ok {
+		return r, errs.ErrOverflow
+	}
+	if pageSize == 0 || pageSize&(pageSize-1) != 0 || pageSize < m.page {
+		return r, errs.ErrInvalid
+	}
+	if uint64(iova)&uint64(pageSize-1) != 0 || uint64(n)&uint64(pageSize-1) != 0 {
+		return r, errs.ErrMisaligned
+	}
+	pages := uint64(n) / uint64(pageSize)
+	if pages > maxBitmap*8 || uint64(len(bitmap)) < (pages+63)/64 {
+		return r, errs.ErrInvalid
+	}
+	if !s.tracking {
+		return r, errs.ErrInvalid
+	}
+	return r, nil
+}
+
+// bits writes the bitmap of r: bit i is page i, set when the log has a byte of
+// it.
+func (s *modelState) bits(r addr.Range[addr.IOVA], pageSize addr.Len, bitmap []uint64) {
+	n, _ := r.Len()
+	clear(bitmap[:(uint64(n)/uint64(pageSize)+63)/64])
 	for _, d := range s.dirty {
 		hit, ok := d.Intersect(r)
 		if !ok {
-			keep = append(keep, d)
 			continue
 		}
-		for i := uint64(hit.Start()-iova) / uint64(pageSize); i <= uint64(hit.Last()-iova)/uint64(pageSize); i++ {
+		first, last := uint64(hit.Start()-r.Start())/uint64(pageSize), uint64(hit.Last()-r.Start())/uint64(pageSize)
+		for i := first; i <= last; i++ {
 			bitmap[i/64] |= 1 << (i % 64)
 		}
 	}
-	if clearIt {
-		s.dirty = keep
+}
+
+// UnmapDirty is the flag GET_DIRTY_BITMAP of A3: unmap, and the last word of
+// the log about what goes.
+func (m *Model) UnmapDirty(_ context.Context, iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64) (addr.Len, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &m.state
+	r, err := s.dirtyArgs(m, iova, n, pageSize, bitmap)
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	from, to, err := s.select_(m, iova, n)
+	if err != nil {
+		return 0, err
+	}
+	s.bits(r, pageSize, bitmap)
+	return s.remove(from, to), nil
 }

@@ -2,8 +2,8 @@ package translatetest
 
 import (
 	"context"
-	"io"
 
+	"github.com/softmdev/softmdev/translate"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
@@ -15,13 +15,14 @@ import (
 type Store interface {
 	Map(iova addr.IOVA, n addr.Len, m Memory, access addr.Access) error
 	Unmap(ctx context.Context, iova addr.IOVA, n addr.Len) (addr.Len, error)
+	UnmapDirty(ctx context.Context, iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64) (addr.Len, error)
 	UnmapAll(ctx context.Context) (addr.Len, error)
 	Suspend(ctx context.Context, iova addr.IOVA, n addr.Len) (addr.Len, error)
 	SuspendAll(ctx context.Context) (addr.Len, error)
 	Resume(iova addr.IOVA, n addr.Len, m Memory) error
 	Apply(ctx context.Context, ops ...Op) error
 
-	Info() Info
+	Info() translate.Info
 	Mappings() []Mapping
 
 	DirtyStart() error
@@ -39,30 +40,37 @@ type Store interface {
 	Close() error
 }
 
-// Kind says what stands behind a mapping.
-type Kind uint8
-
-// The kinds that a random test maps. File memory is mapped by the store at an
-// address that no model can foresee; tests of it stand by themselves.
-const (
-	Process Kind = iota // memory of this process, at HVA
-	Remote              // reached by ReadAt and WriteAt
-)
-
 // Memory is one piece of memory in both worlds: what the store reaches and the
 // shadow that the Model reads and writes instead. The two are different
-// storage, so that a store which writes to a wrong place is seen.
+// storage, so that a store which writes to a wrong place is seen. Make one
+// with [BytesMemory], [ProcessMemory] or [RemoteMemory].
+//
+// Memory of a file is mapped by the store at an address that no model can
+// foresee; tests of it stand by themselves.
 type Memory struct {
-	Kind   Kind
-	HVA    addr.HVA // of Process memory
-	Real   ReaderWriterAt
-	Shadow ReaderWriterAt // nil: the Model's reads and writes fail the test
+	Kind   translate.Kind
+	HVA    addr.HVA               // of the first byte, 0 for remote memory
+	Len    addr.Len               // of Bytes memory
+	Real   translate.Memory       // the store's
+	Shadow translate.RemoteMemory // the Model's; nil: must not be read or written
+
+	mirror translate.RemoteMemory // Real once more, for a Model in the place of the store
 }
 
-// ReaderWriterAt is translate.RemoteMemory.
-type ReaderWriterAt interface {
-	io.ReaderAt
-	io.WriterAt
+// BytesMemory is translate.Bytes(b); b is not empty and lives outside of the
+// Go heap's reach (mmapped), so that its address is the memory's.
+func BytesMemory(b []byte, shadow translate.RemoteMemory) Memory {
+	return Memory{translate.KindBytes, HVAOf(b), addr.Len(len(b)), translate.Bytes(b), shadow, RAM(b)}
+}
+
+// ProcessMemory is translate.Process(hva).
+func ProcessMemory(hva addr.HVA, shadow translate.RemoteMemory) Memory {
+	return Memory{translate.KindProcess, hva, 0, translate.Process(hva), shadow, nil}
+}
+
+// RemoteMemory is translate.Remote(real).
+func RemoteMemory(real, shadow translate.RemoteMemory) Memory {
+	return Memory{translate.KindRemote, 0, 0, translate.Remote(real), shadow, real}
 }
 
 // Op is one step of Apply: a map, or an unmap when Unmap is set.
@@ -78,25 +86,17 @@ type Op struct {
 type Mapping struct {
 	Range     addr.Range[addr.IOVA]
 	Access    addr.Access
-	Kind      Kind
-	HVA       addr.HVA // 0 for remote and for suspended memory
+	Kind      translate.Kind // KindNone while suspended
+	HVA       addr.HVA       // 0 for remote and for suspended memory
 	Suspended bool
 }
 
 // Run is what a look-up finds: the rest of the mapping from the address on.
 type Run struct {
-	HVA    addr.HVA // 0 for remote memory
+	HVA    addr.HVA // of remote memory: the offset in the mapping
 	Len    addr.Len
 	Access addr.Access
-	Kind   Kind
-}
-
-// Info is what GET_INFO and its capability chain report.
-type Info struct {
-	PageSizes uint64
-	Ranges    []addr.Range[addr.IOVA] // nil: all
-	Avail     int
-	MaxBitmap addr.Len // bytes
+	Kind   translate.Kind
 }
 
 // Config configures a Model, and the store that is compared with it.
