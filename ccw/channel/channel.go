@@ -60,6 +60,16 @@ type Config struct {
 	// transfers included, with the number of steps. Its error ends the program
 	// with a program check, and Err returns it. nil = no limit.
 	Steps func(n int) error
+	// Moved is the meter of data: it is called for every piece of data that
+	// moved, with its bytes. Its error ends the program as that of Steps does.
+	// nil = no limit.
+	Moved func(n int) error
+	// Stopped is called on the serving goroutine, with no lock held, when the
+	// start function is over or suspended, before anybody can see that in the
+	// status: memory and device are not touched for it any more. It is called
+	// also for a start that a halt or clear ended before it ran, and may then
+	// be called when nothing was started at all.
+	Stopped func(Stop)
 	// MaxBackwardTIC replaces the constant of the same name when positive.
 	MaxBackwardTIC int
 	// AddressLimit is what SET ADDRESS LIMIT set. With the A bit of the ORB
@@ -119,6 +129,31 @@ func (s *Subchannel) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
+}
+
+// Stop is how a start function stopped.
+type Stop struct {
+	Suspended  bool                 // it can be resumed
+	Subchannel cio.SubchannelStatus // as the SCSW is going to show it
+	CCWAddr    uint32               // likewise
+	Err        error                // of the work meter
+}
+
+// stopped tells that the start function has stopped.
+func (s *Subchannel) stopped(st Stop) {
+	if s.cfg.Stopped != nil {
+		s.cfg.Stopped(st)
+	}
+}
+
+// Wait returns when no goroutine serves the subchannel. It must not be called
+// from where Close must not.
+func (s *Subchannel) Wait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.serving {
+		s.idle.Wait()
+	}
 }
 
 // Close ends a running program, waits for the serving goroutine to be done and

@@ -166,7 +166,8 @@ func (s *Subchannel) fetch(c *cio.CCW, data bool) (at uint32, f fault) {
 			reached = here
 		}
 		if s.stop.Load() {
-			return at, fault{ccwAddr: here, stopped: true}
+			// The CCW at at is not used: its address is that of the last one + 8.
+			return at, fault{ccwAddr: at & (cio.Limit1 - 1), stopped: true}
 		}
 		if at%cio.CCWSize != 0 || uint64(at)+cio.CCWSize > p.limit {
 			return at, fault{channel: cio.ProgramCheck, ccwAddr: reached}

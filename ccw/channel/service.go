@@ -106,6 +106,7 @@ func (s *Subchannel) present() bool {
 func (s *Subchannel) doClear() {
 	s.mu.Unlock()
 	s.dev.Reset()
+	s.stopped(Stop{})
 	s.mu.Lock()
 	if s.closed {
 		return
@@ -127,6 +128,12 @@ func (s *Subchannel) doHalt() {
 	c := &s.st.control
 	if *c&cio.Suspended != 0 {
 		s.st.ccwAddr = nextCCW(s.prog.at)
+	}
+	s.mu.Unlock()
+	s.stopped(Stop{})
+	s.mu.Lock()
+	if s.closed || *c&cio.ClearPending != 0 {
+		return
 	}
 	*c = *c&cio.FunctionMask | cio.StatusPending
 	s.raise()
@@ -163,6 +170,7 @@ func (s *Subchannel) doStart(resume bool) {
 	if o.kind == ended && o.device&cio.UnitCheck != 0 && concurrent {
 		sense = s.dev.Sense()
 	}
+	s.stopped(Stop{Suspended: o.kind == suspended, Subchannel: o.channel, CCWAddr: o.ccwAddr, Err: s.prog.err})
 
 	s.mu.Lock()
 	s.err = s.prog.err

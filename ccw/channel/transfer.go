@@ -111,6 +111,7 @@ func (x *Transfer) fetch(p []byte, want bool) int {
 func (x *Transfer) Skip(n int) int {
 	done := 0
 	for done < n && x.available(true) {
+		x.initialStatus()
 		k := min(int(x.count), n-done)
 		x.cursor.behind += uint64(k)
 		x.count -= uint32(k)
@@ -219,6 +220,12 @@ func (x *Transfer) advance(n int) bool {
 	x.moved = true
 	x.count -= uint32(n)
 	x.cursor.advance(uint64(n), x.class == cio.ClassReadBackward)
+	if m := x.s.cfg.Moved; m != nil {
+		if x.s.prog.err = m(n); x.s.prog.err != nil {
+			x.fail(cio.ProgramCheck, false)
+			return false
+		}
+	}
 	if x.count == 0 && x.flags&cio.Modified != 0 && !x.cursor.last {
 		x.fail(cio.ProgramCheck, false) // the count is used up before the list
 		return false

@@ -6,6 +6,7 @@ import (
 	"github.com/softmdev/softmdev/ccw/channel"
 	"github.com/softmdev/softmdev/ccw/cio"
 	"github.com/softmdev/softmdev/mdev/errs"
+	"github.com/softmdev/softmdev/translate/addr"
 )
 
 // Op is one operation: what the program asked for and how the device
@@ -25,6 +26,9 @@ type Op struct {
 	Fetch int
 	// More says that the device had or wanted more than the counts allowed.
 	More bool
+	// Accept says of an output operation without Moved that it was none the
+	// less not an immediate one. Input operations never are.
+	Accept bool
 	// Sense are the sense bytes that a unit check leaves.
 	Sense []byte
 }
@@ -83,7 +87,7 @@ func (d *Device) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus 
 	op := &d.ops[d.next]
 	d.next++
 	d.sense = op.Sense
-	if cmd.Access().Allows(2) {
+	if cmd.Access() == addr.Write {
 		d.input(op, x)
 	} else {
 		d.output(op, x)
@@ -98,12 +102,15 @@ func (d *Device) input(op *Op, x *channel.Transfer) {
 	if rest := op.Moved - len(data); rest > 0 {
 		x.Skip(rest)
 	}
-	if op.More && !x.Terminated() {
+	if op.More {
 		x.Skip(1)
 	}
 }
 
 func (d *Device) output(op *Op, x *channel.Transfer) {
+	if op.Accept {
+		x.Accept()
+	}
 	fetch := min(op.Fetch, op.Moved)
 	if fetch > 0 {
 		if cap(d.buf) < fetch {
@@ -115,7 +122,7 @@ func (d *Device) output(op *Op, x *channel.Transfer) {
 	if rest := op.Moved - max(fetch, 0); rest > 0 {
 		x.Skip(rest)
 	}
-	if op.More && !x.Terminated() {
+	if op.More {
 		x.Skip(1)
 	}
 }
