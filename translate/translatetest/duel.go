@@ -121,7 +121,7 @@ func (d *Duel) note(format string, args ...any) {
 
 // Ops names the operations that Step knows.
 var Ops = []string{
-	"map", "map", "map", "unmap", "unmap exact", "unmapall", "suspend", "suspendall", "resume", "apply",
+	"map", "map", "map", "unmap", "unmap exact", "unmap dirty", "unmapall", "suspend", "suspendall", "resume", "apply",
 	"start", "stop", "get", "mark", "read", "write", "check",
 }
 
@@ -148,6 +148,18 @@ func (d *Duel) Do(op string, src Source) error {
 		want, wantErr := d.Model.Unmap(ctx, iova, n)
 		got, err := d.Store.Unmap(ctx, iova, n)
 		return d.sameLen(want, got, wantErr, err)
+	case "unmap dirty":
+		iova, n := d.extent(src, src(4, "exact") != 0)
+		page := addr.Len(1) << (11 + src(4, "page"))
+		d.note("unmap %v+%v dirty by %v", iova, n, page)
+		words := min(uint64(n)/uint64(page)/64+1, 64)
+		a, b := make([]uint64, words), make([]uint64, words)
+		want, wantErr := d.Model.UnmapDirty(ctx, iova, n, page, a)
+		got, err := d.Store.UnmapDirty(ctx, iova, n, page, b)
+		if wantErr == nil && err == nil && !slices.Equal(a, b) {
+			return fmt.Errorf("last bits of %v+%v by %v: got %x, the model has %x", iova, n, page, b, a)
+		}
+		return d.sameLen(want, got, wantErr, err)
 	case "unmapall":
 		if src(4, "really") != 0 {
 			return nil // too often, and nothing else would be seen
@@ -172,12 +184,7 @@ func (d *Duel) Do(op string, src Source) error {
 	case "apply":
 		var ops []Op
 		for range src(6, "batch") {
-			if src(2, "kind") == 0 {
-				iova, n := d.extent(src, src(3, "exact") != 0)
-				ops = append(ops, Op{Unmap: true, IOVA: iova, Len: n})
-			} else {
-				ops = append(ops, d.mapOp(src))
-			}
+			ops = append(ops, d.DrawOp(src))
 		}
 		d.note("apply %v", ops)
 		return d.same(d.Model.Apply(ctx, ops...), d.Store.Apply(ctx, ops...))
@@ -204,6 +211,15 @@ func (d *Duel) Do(op string, src Source) error {
 		return d.access(op, src)
 	}
 	return fmt.Errorf("no operation %q", op)
+}
+
+// DrawOp draws one step of a batch.
+func (d *Duel) DrawOp(src Source) Op {
+	if src(2, "kind") == 0 {
+		iova, n := d.extent(src, src(3, "exact") != 0)
+		return Op{Unmap: true, IOVA: iova, Len: n}
+	}
+	return d.mapOp(src)
 }
 
 // String prints an op for the log.

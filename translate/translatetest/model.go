@@ -158,28 +158,38 @@ func (m *Model) Unmap(_ context.Context, iova addr.IOVA, n addr.Len) (addr.Len, 
 }
 
 func (s *modelState) unmap(m *Model, iova addr.IOVA, n addr.Len) (addr.Len, error) {
-	from, to, err := s.select_(m, iova, n)
+	from, to, err := s.choose(m, iova, n)
 	if err != nil {
 		return 0, err
 	}
 	return s.remove(from, to), nil
 }
 
-// select_ is which mappings, maps[from:to], an unmap or a suspend of n bytes
-// at iova is about.
-func (s *modelState) select_(m *Model, iova addr.IOVA, n addr.Len) (from, to int, err error) {
+// unmapArgs is the part of A3 that does not depend on the mappings. The kernel
+// looks at the alignment before the wrap here, and the other way round in map.
+func (m *Model) unmapArgs(iova addr.IOVA, n addr.Len) (r addr.Range[addr.IOVA], err error) {
 	if uint64(iova)&uint64(m.page-1) != 0 {
-		return 0, 0, errs.ErrMisaligned
+		return r, errs.ErrMisaligned
 	}
 	if n == 0 {
-		return 0, 0, errs.ErrInvalid
+		return r, errs.ErrInvalid
 	}
 	if uint64(n)&uint64(m.page-1) != 0 {
-		return 0, 0, errs.ErrMisaligned
+		return r, errs.ErrMisaligned
 	}
 	r, ok := addr.RangeOf(iova, n)
 	if !ok {
-		return 0, 0, errs.ErrOverflow
+		return r, errs.ErrOverflow
+	}
+	return r, nil
+}
+
+// choose is which mappings, maps[from:to], an unmap or a suspend of n bytes at
+// iova is about.
+func (s *modelState) choose(m *Model, iova addr.IOVA, n addr.Len) (from, to int, err error) {
+	r, err := m.unmapArgs(iova, n)
+	if err != nil {
+		return 0, 0, err
 	}
 	for from < len(s.maps) && s.maps[from].r.Last() < r.Start() {
 		from++
@@ -225,7 +235,7 @@ func (m *Model) UnmapAll(context.Context) (addr.Len, error) {
 func (m *Model) Suspend(_ context.Context, iova addr.IOVA, n addr.Len) (addr.Len, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	from, to, err := m.state.select_(m, iova, n)
+	from, to, err := m.state.choose(m, iova, n)
 	if err != nil {
 		return 0, err
 	}
@@ -284,6 +294,19 @@ func (m *Model) Resume(iova addr.IOVA, n addr.Len, mem Memory) error {
 func (m *Model) Apply(_ context.Context, ops ...Op) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.apply(ops)
+}
+
+// WouldApply is what Apply would answer; nothing changes.
+func (m *Model) WouldApply(ops ...Op) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.state.clone()
+	defer func() { m.state = before }()
+	return m.apply(ops)
+}
+
+func (m *Model) apply(ops []Op) error {
 	before := m.state.clone()
 	for i, op := range ops {
 		var err error

@@ -236,11 +236,14 @@ func (m *Model) UnmapDirty(_ context.Context, iova addr.IOVA, n, pageSize addr.L
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := &m.state
+	if _, err := m.unmapArgs(iova, n); err != nil {
+		return 0, err
+	}
 	r, err := s.dirtyArgs(m, iova, n, pageSize, bitmap)
 	if err != nil {
 		return 0, err
 	}
-	from, to, err := s.select_(m, iova, n)
+	from, to, err := s.choose(m, iova, n)
 	if err != nil {
 		return 0, err
 	}
