@@ -61,9 +61,8 @@ func (v *Volume) block(n uint32) (b []byte, ok bool) {
 }
 
 // write moves storage into the located blocks. If the count and its data
-// chain end inside a block, zeros fill it; the located blocks behind are left
-// alone. SDL-Hyperion fills those as well, but then one command of one byte
-// writes 32 MiB.
+// chain end before the blocks do, zeros fill the rest of them. Linux
+// drivers/s390/block/dasd_fba.c discards blocks so, with a count of zero.
 func (v *Volume) write(x *channel.Transfer) cio.DeviceStatus {
 	l := &v.locate
 	if v.previous != cmdLocate || !l.op.writes() {
@@ -71,13 +70,26 @@ func (v *Volume) write(x *channel.Transfer) cio.DeviceStatus {
 	}
 	for ; l.count > 0; l.next, l.count = l.next+1, l.count-1 {
 		n := x.Fetch(v.buf[:])
-		if n == 0 || x.Terminated() {
+		if x.Terminated() {
 			return cio.Ended // a block that came in part stays the old one
+		}
+		if n == 0 {
+			return v.fill()
 		}
 		clear(v.buf[n:])
 		if done, err := v.image.WriteAt(v.buf[:], int64(l.next)*BlockSize); err != nil || done < BlockSize {
 			return v.check(cio.EquipmentCheck, 0)
 		}
 	}
+	return cio.Ended
+}
+
+// fill writes zeros into the located blocks that are left.
+func (v *Volume) fill() cio.DeviceStatus {
+	l := &v.locate
+	if err := zero(v.image, int64(l.next)*BlockSize, int64(l.count)*BlockSize); err != nil {
+		return v.check(cio.EquipmentCheck, 0)
+	}
+	l.next, l.count = l.next+l.count, 0
 	return cio.Ended
 }

@@ -101,6 +101,21 @@ func (f *File) WriteAt(p []byte, off int64) (int, error) {
 	return f.f.WriteAt(p, off)
 }
 
+// Zero fills n bytes at off with zeros. Where the file system can, it gives
+// their space back.
+func (f *File) Zero(off, n int64) error {
+	if off < 0 || n < 0 || off > f.size || n > f.size-off {
+		return fmt.Errorf("zeroing of %d bytes at %d passes the end of the image: %w", n, off, errs.ErrInvalid)
+	}
+	if f.readOnly {
+		return fmt.Errorf("image is read-only: %w", errs.ErrPermission)
+	}
+	if n == 0 || punch(f.f, off, n) == nil {
+		return nil
+	}
+	return writeZeros(f, off, n)
+}
+
 // Close closes the file.
 func (f *File) Close() error { return f.f.Close() }
 

@@ -36,6 +36,34 @@ type viewer interface {
 	View(off int64, n int) []byte
 }
 
+// zeroer is an Image that can fill a range with zeros at once, in less time
+// than to write them.
+type zeroer interface {
+	Zero(off, n int64) error
+}
+
+// zeros is a piece of zeros. It is never written to.
+var zeros [pieceSize]byte
+
+// zero fills n bytes at off with zeros. Precondition: they lie in img.
+func zero(img Image, off, n int64) error {
+	if z, ok := img.(zeroer); ok {
+		return z.Zero(off, n)
+	}
+	return writeZeros(img, off, n)
+}
+
+func writeZeros(w io.WriterAt, off, n int64) error {
+	for n > 0 {
+		k := min(n, pieceSize)
+		if _, err := w.WriteAt(zeros[:k], off); err != nil {
+			return err
+		}
+		off, n = off+k, n-k
+	}
+	return nil
+}
+
 // checkSize says why an image of n bytes cannot be a volume, or nil.
 func checkSize(n int64) error {
 	switch {
@@ -59,7 +87,7 @@ const pieceSize = 64 << 10
 // It is not safe for concurrent use.
 type Memory struct {
 	base   []byte
-	pieces [][]byte // nil: still the base
+	pieces [][]byte // nil: still the base; or the one piece of zeros
 }
 
 // NewMemory is an image that starts as base, which must not change while the
@@ -125,12 +153,35 @@ func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// own returns piece i, copied from the base if it is not a copy yet.
+// own returns piece i, copied if it is not a copy yet.
 func (m *Memory) own(i int64) []byte {
-	if m.pieces[i] == nil {
-		start := i * pieceSize
-		end := min(start+pieceSize, m.Size())
-		m.pieces[i] = append(make([]byte, 0, end-start), m.base[start:end]...)
+	p := m.pieces[i]
+	if p != nil && &p[0] != &zeros[0] {
+		return p
 	}
+	if p == nil {
+		start := i * pieceSize
+		p = m.base[start:min(start+pieceSize, m.Size())]
+	}
+	m.pieces[i] = append(make([]byte, 0, len(p)), p...)
 	return m.pieces[i]
+}
+
+// Zero fills n bytes at off with zeros, whole pieces of them by reference.
+func (m *Memory) Zero(off, n int64) error {
+	if off < 0 || n < 0 || off > m.Size() || n > m.Size()-off {
+		return fmt.Errorf("zeroing of %d bytes at %d passes the end of the image: %w", n, off, errs.ErrInvalid)
+	}
+	for n > 0 {
+		i, in := off/pieceSize, off%pieceSize
+		size := min(pieceSize, m.Size()-i*pieceSize)
+		k := min(n, size-in)
+		if k == size {
+			m.pieces[i] = zeros[:size]
+		} else {
+			clear(m.own(i)[in : in+k])
+		}
+		off, n = off+k, n-k
+	}
+	return nil
 }
