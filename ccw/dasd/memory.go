@@ -1,0 +1,143 @@
+package dasd
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/softmdev/softmdev/mdev/errs"
+)
+
+// Memory is an image in memory that copies a track before its first change:
+// the base it stands on is shared with whoever else reads it. A blank volume
+// needs no base; its tracks come into being when they are looked at.
+type Memory struct {
+	header   Header
+	geometry Geometry
+	base     []byte   // whole image with header, read-only; nil for a blank volume
+	own      [][]byte // by track: the changed slot, nil where the base counts
+	blank    []byte   // the blank track last lent
+	readOnly bool
+}
+
+var _ Image = (*Memory)(nil)
+
+// FromBytes is a volume whose first state is the image b, as it stands in a
+// file. b is only read, may be shared by volumes, and must not change.
+func FromBytes(b []byte) (*Memory, error) {
+	if len(b) < HeaderSize {
+		return nil, fmt.Errorf("%w: %d bytes, too short for a device header", ErrImage, len(b))
+	}
+	h, err := DecodeHeader((*[HeaderSize]byte)(b))
+	if err != nil {
+		return nil, err
+	}
+	g, err := h.Validate(int64(len(b)))
+	if err != nil {
+		return nil, err
+	}
+	m := &Memory{header: h, geometry: g, base: b, own: make([][]byte, g.Tracks())}
+	if err := checkEnds(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Blank is a new volume in memory, every track formatted and none with a
+// record of the user's. It takes memory for the tracks that are written only.
+func Blank(cfg CreateConfig) (*Memory, error) {
+	h, g, err := cfg.header()
+	if err != nil {
+		return nil, err
+	}
+	return &Memory{header: h, geometry: g, own: make([][]byte, g.Tracks())}, nil
+}
+
+// Geometry implements [Image].
+func (m *Memory) Geometry() Geometry { return m.geometry }
+
+// Serial implements [Image].
+func (m *Memory) Serial() [12]byte { return m.header.Serial }
+
+// SetReadOnly makes the volume refuse writes from the next program on.
+func (m *Memory) SetReadOnly(on bool) { m.readOnly = on }
+
+// ReadOnly implements [Image].
+func (m *Memory) ReadOnly() bool { return m.readOnly }
+
+// Track implements [Image]. It fails for no track that the volume has.
+func (m *Memory) Track(track uint32) ([]byte, error) {
+	if track >= uint32(len(m.own)) {
+		return nil, trackErr(track, errs.ErrNotFound)
+	}
+	if s := m.own[track]; s != nil {
+		return s, nil
+	}
+	if m.base != nil {
+		at := HeaderSize + int(track)*SlotSize
+		return m.base[at : at+SlotSize : at+SlotSize], nil
+	}
+	if m.blank == nil {
+		m.blank = make([]byte, SlotSize)
+	}
+	putBlank(m.blank, AddressOf(track))
+	return m.blank, nil
+}
+
+// Edit implements [Image].
+func (m *Memory) Edit(track uint32) ([]byte, error) {
+	if m.readOnly {
+		return nil, trackErr(track, errs.ErrPermission)
+	}
+	s, err := m.Track(track)
+	if err != nil {
+		return nil, err
+	}
+	if m.own[track] == nil {
+		m.own[track] = append([]byte(nil), s...)
+	}
+	return m.own[track], nil
+}
+
+// Commit implements [Image].
+func (m *Memory) Commit(uint32, int, int) error { return nil }
+
+// Sync implements [Image]. Memory is as durable as it will be.
+func (m *Memory) Sync() error { return nil }
+
+// Close implements [Image].
+func (m *Memory) Close() error { return nil }
+
+// Discard forgets all changes: the volume is as it was at first.
+func (m *Memory) Discard() { clear(m.own) }
+
+// WriteTo writes the volume as an image file, changes included.
+func (m *Memory) WriteTo(w io.Writer) (int64, error) {
+	var head [HeaderSize]byte
+	m.header.Encode(&head)
+	n, err := w.Write(head[:])
+	total := int64(n)
+	for t := uint32(0); err == nil && t < uint32(len(m.own)); t++ {
+		var s []byte
+		if s, err = m.Track(t); err != nil {
+			break
+		}
+		n, err = w.Write(s)
+		total += int64(n)
+	}
+	return total, err
+}
+
+// checkEnds looks at the first and the last track, so that an image whose
+// header lies about its content is refused at once.
+func checkEnds(img Image) error {
+	for _, t := range []uint32{0, img.Geometry().Tracks() - 1} {
+		s, err := img.Track(t)
+		if err != nil {
+			return err
+		}
+		if !homeMatches(s, AddressOf(t)) {
+			return fmt.Errorf("%w: %v: %w", ErrImage, AddressOf(t), errHome)
+		}
+	}
+	return nil
+}
