@@ -1,0 +1,385 @@
+package pinning
+
+import (
+	"fmt"
+
+	"github.com/softmdev/softmdev/iommu"
+	"github.com/softmdev/softmdev/mdev/errs"
+	"github.com/softmdev/softmdev/translate"
+	"github.com/softmdev/softmdev/translate/addr"
+)
+
+// Lease is what one program holds: the pages of every Pin, until Release.
+//
+// It is a small value, to be copied at will: a handle to a pooled slot and the
+// generation of its use. A Release that comes late, when the slot serves
+// another program already, therefore does nothing. The zero Lease holds
+// nothing and pins nothing.
+//
+// Pin and PinEach are called by one goroutine at a time; Release by any, at
+// any time, also while a Pin is under way, which then fails or is released.
+type Lease struct {
+	s   *slot
+	gen uint64
+}
+
+// slot is a lease's place. Guarded by Pinner.mu, but for owner.
+type slot struct {
+	owner   *Owner // immutable
+	program uint64
+	gen     uint64 // of the current use; even slots at rest have the next one
+	closing bool   // released, waiting for hardware to leave
+	holds   []hold
+	trace   []uintptr
+
+	prev, next *slot
+}
+
+// hold is one grant: pages of one block, consecutive.
+type hold struct {
+	c      *cell
+	page   uint64 // number of the first page in IOVA space
+	n      uint16 // pages
+	access addr.Access
+	// ended holds are revoked, and stay until hardware has left.
+	ended bool
+	// idle are the pages that nobody held any more when this was revoked.
+	idle uint32
+}
+
+// pages is the set of pages of h in its block.
+func (h *hold) pages() uint32 {
+	from := h.page % iommu.BlockPages
+	return iommu.Pages(from, from+uint64(h.n))
+}
+
+// Request names a range to pin.
+type Request struct {
+	IOVA   addr.IOVA
+	Len    addr.Len
+	Access addr.Access
+}
+
+// Valid reports whether l is a lease that was not released.
+func (l Lease) Valid() bool {
+	if l.s == nil {
+		return false
+	}
+	p := l.s.owner.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return l.validLocked()
+}
+
+func (l Lease) validLocked() bool { return l.s.gen == l.gen && !l.s.closing }
+
+var errReleased = fmt.Errorf("lease is released: %w", errs.ErrGone)
+
+// Pin holds the pages of [iova, iova+n) for the lease and puts them in reach
+// of the owner's domain with that access: all of them, or none and an error.
+// Each page not held before is charged.
+//
+// Errors, with the position of the first address at fault: errs.ErrNotMapped,
+// errs.ErrPermission (the mapping allows less), errs.ErrSuspended,
+// errs.ErrBusy (being unmapped), errs.ErrMemlock, errs.ErrFault (locking
+// memory that is gone), errs.ErrNotSupported (locking remote memory);
+// errs.ErrInvalid for no bytes or no access, errs.ErrOverflow past 2^64,
+// errs.ErrGone when lease, owner or domain are.
+func (l Lease) Pin(iova addr.IOVA, n addr.Len, access addr.Access) (Pin, error) {
+	s := l.s
+	if s == nil {
+		return Pin{}, errReleased
+	}
+	p := s.owner.p
+	p.mu.Lock()
+	if !l.validLocked() {
+		p.mu.Unlock()
+		return Pin{}, errReleased
+	}
+	pin, err := p.pinLocked(s, iova, n, access)
+	p.mu.Unlock()
+	return pin, err
+}
+
+// PinEach pins each request, all or none, under one lock: cheaper than as
+// many Pins. pins[i] receives the pin of reqs[i]; pins must not be shorter
+// than reqs. On error it returns the index of the request at fault.
+func (l Lease) PinEach(reqs []Request, pins []Pin) (int, error) {
+	s := l.s
+	if s == nil {
+		return 0, errReleased
+	}
+	pins = pins[:len(reqs)]
+	p := s.owner.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !l.validLocked() {
+		return 0, errReleased
+	}
+	before := len(s.holds)
+	for i := range reqs {
+		var err error
+		if pins[i], err = p.pinLocked(s, reqs[i].IOVA, reqs[i].Len, reqs[i].Access); err != nil {
+			p.undoLocked(l, before)
+			return i, err
+		}
+	}
+	// Appending may have moved the holds of earlier pins; theirs stay valid
+	// as copies, which nobody changes before the lease ends.
+	return 0, nil
+}
+
+// Release gives back all that the lease holds: the charge, the reach, the
+// pages. It cannot fail, and may be called more than once. When it returns no
+// hardware is in a frame that only this lease held.
+func (l Lease) Release() {
+	s := l.s
+	if s == nil {
+		return
+	}
+	o := s.owner
+	p := o.p
+	p.mu.Lock()
+	if s.gen != l.gen {
+		p.mu.Unlock()
+		return
+	}
+	if s.closing {
+		p.mu.Unlock()
+		o.domain.Quiesce() // as the first Release does
+		return
+	}
+	p.revokeLocked(s, 0)
+	if len(s.holds) != 0 && !o.domain.Idle() {
+		// Hardware is inside some frame. The pages stay in the ledger, so
+		// that an unmap waits, until it has left.
+		s.closing = true
+		p.mu.Unlock()
+		o.domain.Quiesce()
+		p.mu.Lock()
+	}
+	p.settleLocked(s, 0)
+	o.endLocked(s)
+	if len(p.drains) != 0 {
+		p.wakeLocked()
+	}
+	p.mu.Unlock()
+}
+
+// revokeLocked closes the reach of the holds from first on, and takes their
+// charge back.
+func (p *Pinner) revokeLocked(s *slot, first int) {
+	o := s.owner
+	for i := len(s.holds) - 1; i >= first; i-- {
+		h := &s.holds[i]
+		if h.ended {
+			continue
+		}
+		h.ended = true
+		own, all := h.c.Revoke(h.pages(), h.access)
+		p.unchargeLocked(o, own, all)
+		h.idle = all
+	}
+}
+
+// settleLocked does what may be done only when no hardware is inside the
+// holds from first on, which are revoked.
+func (p *Pinner) settleLocked(s *slot, first int) {
+	for i := first; i < len(s.holds); i++ {
+		h := &s.holds[i]
+		if h.access&addr.Write != 0 {
+			p.markLocked(h)
+		}
+		if p.locker != nil {
+			p.unlockLocked(h.c.w, h.page, h.idle)
+		}
+	}
+}
+
+// markLocked marks the pages of h dirty. Marking them when they are pinned is
+// what type1 does; marking them again when they are released closes a gap it
+// has: a dirty log that is read and cleared between the hardware's last store
+// and the release would have missed the store.
+func (p *Pinner) markLocked(h *hold) {
+	p.store.MarkDirty(addr.IOVA(h.page<<addr.PageShift), addr.Len(h.n)<<addr.PageShift)
+}
+
+// undoLocked takes back the holds from first on, which were granted a moment
+// ago. It lets go of the lock if hardware was quick enough to be inside.
+func (p *Pinner) undoLocked(l Lease, first int) {
+	s := l.s
+	p.revokeLocked(s, first)
+	if !s.owner.domain.Idle() {
+		p.mu.Unlock()
+		s.owner.domain.Quiesce()
+		p.mu.Lock()
+		if !l.validLocked() {
+			return // released meanwhile, and settled by that
+		}
+	}
+	p.settleLocked(s, first)
+	s.holds = s.holds[:first]
+	if len(p.drains) != 0 {
+		p.wakeLocked()
+	}
+}
+
+// pinLocked pins one range for s: what most programs need, pages within one
+// block that the owner has held before.
+func (p *Pinner) pinLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.Access) (Pin, error) {
+	o := s.owner
+	last := iova + addr.IOVA(n) - 1
+	if iova>>iommu.BlockShift != last>>iommu.BlockShift || last < iova || !p.plain || len(p.refused) != 0 ||
+		access == 0 || access > addr.ReadWrite || n == 0 {
+		return p.pinSlowLocked(s, iova, n, access)
+	}
+	p.reader.Enter()
+	run, ok := p.reader.Lookup(iova)
+	p.reader.Exit()
+	if !ok || run.Len < n || !run.Access.Allows(access) {
+		return p.pinSlowLocked(s, iova, n, access)
+	}
+	c := o.cells.find(uint64(iova)>>iommu.BlockShift, run.ID)
+	if c == nil {
+		return p.pinSlowLocked(s, iova, n, access)
+	}
+	from := uint64(iova) >> addr.PageShift
+	h := hold{c: c, page: from, n: uint16(uint64(last)>>addr.PageShift - from + 1), access: access}
+	own, all := c.Missing(h.pages())
+	if own != 0 {
+		oc, pc := o.charged+uint64(iommu.Count(own)), p.charged+uint64(iommu.Count(all))
+		if oc > p.perOwner || pc > p.limit {
+			return p.pinSlowLocked(s, iova, n, access)
+		}
+		o.charged, p.charged = oc, pc
+	}
+	c.Grant(h.pages(), access)
+	if access&addr.Write != 0 {
+		p.markLocked(&h)
+	}
+	i := len(s.holds)
+	s.holds = append(s.holds, h)
+	return Pin{iova: iova, n: n, holds: s.holds[i : i+1]}, nil
+}
+
+// pinSlowLocked pins any range, step by step: find, charge and lock every
+// page first, and only then, when nothing can fail any more, grant.
+func (p *Pinner) pinSlowLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.Access) (Pin, error) {
+	r, ok := addr.RangeOf(iova, n)
+	switch {
+	case n == 0 || access == 0 || access > addr.ReadWrite:
+		return Pin{}, errs.Addr("iova", uint64(iova), fmt.Errorf("pin of %d bytes %s: %w", uint64(n), access, errs.ErrInvalid))
+	case !ok:
+		return Pin{}, errs.Addr("iova", uint64(iova), errs.ErrOverflow)
+	case s.owner.closed || p.closed:
+		return Pin{}, fmt.Errorf("%s: %w", s.owner.name, errs.ErrGone)
+	}
+	if at, by := p.refusedLocked(r.Pages()); by {
+		return Pin{}, errs.Addr("iova", uint64(max(at, iova)), fmt.Errorf("being unmapped: %w", errs.ErrBusy))
+	}
+	if n>>addr.PageShift > addr.Len(p.limit) {
+		// More than could ever be pinned. Said before any page is looked
+		// at, so that the work of a pin is bounded by the limit. Errors of
+		// the first address come first, as they would for fewer bytes.
+		if _, err := p.lookupLocked(iova, iova, access); err != nil {
+			return Pin{}, err
+		}
+		return Pin{}, errs.Addr("iova", uint64(iova), fmt.Errorf("%#x bytes, limit %s: %w", uint64(n), p.Limit(), errs.ErrMemlock))
+	}
+
+	before := len(s.holds)
+	for at := iova; ; {
+		run, err := p.lookupLocked(at, r.Last(), access)
+		if err == nil {
+			err = p.holdRunLocked(s, run, at, r.Last(), access)
+		}
+		if err != nil {
+			p.dropHoldsLocked(s, before)
+			return Pin{}, err
+		}
+		if addr.Len(r.Last()-at) < run.Len {
+			break
+		}
+		at += addr.IOVA(run.Len)
+	}
+	for i := before; i < len(s.holds); i++ {
+		h := &s.holds[i]
+		h.c.Grant(h.pages(), access)
+		if access&addr.Write != 0 {
+			p.markLocked(h)
+		}
+	}
+	return Pin{iova: iova, n: n, holds: s.holds[before:len(s.holds):len(s.holds)]}, nil
+}
+
+// lookupLocked finds the mapping at one address of a pin that goes on to last.
+func (p *Pinner) lookupLocked(at, last addr.IOVA, access addr.Access) (translate.Run, error) {
+	if err := p.fault.Hit("lookup"); err != nil {
+		return translate.Run{}, errs.Addr("iova", uint64(at), err)
+	}
+	p.reader.Enter()
+	defer p.reader.Exit()
+	run, ok := p.reader.Lookup(at)
+	switch {
+	case !ok || run.Kind == translate.KindNone:
+		// Not mapped or suspended; the store knows which.
+		if err := p.reader.Check(at, 1, access); err != nil {
+			return run, err
+		}
+		return run, errs.Addr("iova", uint64(at), errs.ErrNotMapped)
+	case !run.Access.Allows(access):
+		return run, errs.Addr("iova", uint64(at), errs.ErrPermission)
+	}
+	return run, nil
+}
+
+// holdRunLocked finds, charges and locks the pages of [at, last] that lie in
+// run, block by block, and notes the holds, which are not granted yet.
+func (p *Pinner) holdRunLocked(s *slot, run translate.Run, at, last addr.IOVA, access addr.Access) error {
+	o := s.owner
+	end := last
+	if addr.Len(last-at) >= run.Len {
+		end = at + addr.IOVA(run.Len-1)
+	}
+	for {
+		c, err := p.cellLocked(o, run, at)
+		if err != nil {
+			return err
+		}
+		stop := min(end, at|addr.IOVA(iommu.BlockSize-1))
+		from := uint64(at) >> addr.PageShift
+		h := hold{c: c, page: from, n: uint16(uint64(stop)>>addr.PageShift - from + 1), access: access}
+		own, all := c.Missing(h.pages())
+		if err := p.chargeLocked(o, own, all); err != nil {
+			return errs.Addr("iova", uint64(at), err)
+		}
+		if p.locker != nil {
+			if err := p.lockLocked(c.w, from, all); err != nil {
+				p.unchargeLocked(o, own, all)
+				return errs.Addr("iova", uint64(at), err)
+			}
+		}
+		s.holds = append(s.holds, h)
+		if stop == end {
+			return nil
+		}
+		run.HVA += addr.HVA(stop + 1 - at)
+		run.Len -= addr.Len(stop + 1 - at)
+		at = stop + 1
+	}
+}
+
+// dropHoldsLocked takes back holds that were charged and locked and not
+// granted. What Missing says is what it said then: one pin holds no page
+// twice.
+func (p *Pinner) dropHoldsLocked(s *slot, first int) {
+	for i := len(s.holds) - 1; i >= first; i-- {
+		h := &s.holds[i]
+		own, all := h.c.Missing(h.pages())
+		if p.locker != nil {
+			p.unlockLocked(h.c.w, h.page, all)
+		}
+		p.unchargeLocked(s.owner, own, all)
+	}
+	s.holds = s.holds[:first]
+}
