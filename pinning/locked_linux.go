@@ -2,7 +2,6 @@ package pinning
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/bits"
 	"os"
@@ -71,19 +70,19 @@ func (k *locker) lock(hva addr.HVA, n addr.Len) error {
 // mlock locks one page. ENOMEM has two meanings, which touching it tells
 // apart: the page is not there, or the kernel's own limit is reached.
 func (k *locker) mlock(at addr.HVA) error {
-	err := unix.Mlock2(memory(at, int(k.page)), 0)
-	if errors.Is(err, unix.ENOSYS) {
-		err = unix.Mlock(memory(at, int(k.page)))
+	_, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(at), uintptr(k.page), 0)
+	if errno == unix.ENOSYS { // Linux before 4.4
+		_, _, errno = unix.Syscall(unix.SYS_MLOCK, uintptr(at), uintptr(k.page), 0)
 	}
 	switch {
-	case err == nil:
+	case errno == 0:
 		return nil
 	case touch(at) != nil:
 		return fmt.Errorf("mlock: %w", errs.ErrFault)
-	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EPERM):
+	case errno == unix.ENOMEM || errno == unix.EAGAIN || errno == unix.EPERM:
 		return fmt.Errorf("mlock: %w", errs.ErrMemlock)
 	}
-	return fmt.Errorf("mlock: %w", err)
+	return fmt.Errorf("mlock: %w", errno)
 }
 
 func (k *locker) unlock(hva addr.HVA, n addr.Len) {
