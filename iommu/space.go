@@ -154,25 +154,35 @@ type frameReach struct {
 	access addr.Access
 }
 
-// Alloc allots n bytes, rounded up to whole pages, wholly below the given
-// address; 0 means anywhere below 4 GiB. It fails with errs.ErrInvalid for no
-// or more than 1 GiB and with errs.ErrNoSpace when there is no room.
-func (s *Space) Alloc(n addr.Len, below addr.HPA) (*Frames, error) {
+// takeOwn takes n bytes, rounded up to whole pages, of the addresses below the
+// given one that are for our own use.
+func (s *Space) takeOwn(n addr.Len, below addr.HPA) (at addr.HPA, size addr.Len, err error) {
 	if n == 0 || n > maxOwn<<addr.PageShift {
-		return nil, fmt.Errorf("%d bytes of frames: %w", uint64(n), errs.ErrInvalid)
+		return 0, 0, fmt.Errorf("%d bytes of frames: %w", uint64(n), errs.ErrInvalid)
 	}
-	pages := (uint64(n) + addr.PageMask) >> addr.PageShift
-	size := addr.Len(pages) << addr.PageShift
+	size = (n + addr.Len(addr.PageMask)) &^ addr.Len(addr.PageMask)
 	end := addr.HPA(windowBase)
 	if below != 0 {
 		end = min(end, below)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	at, ok := s.takeLocked(size, addr.HPA(addr.PageSize), ownBase, end, &s.nextOwn)
-	s.mu.Unlock()
 	if !ok {
-		return nil, fmt.Errorf("%d bytes of frames below %#x: %w", uint64(n), uint64(end), errs.ErrNoSpace)
+		return 0, 0, fmt.Errorf("%d bytes of frames below %#x: %w", uint64(n), uint64(end), errs.ErrNoSpace)
 	}
+	return at, size, nil
+}
+
+// Alloc allots n bytes, rounded up to whole pages, wholly below the given
+// address; 0 means anywhere below 4 GiB. It fails with errs.ErrInvalid for no
+// or more than 1 GiB and with errs.ErrNoSpace when there is no room.
+func (s *Space) Alloc(n addr.Len, below addr.HPA) (*Frames, error) {
+	at, size, err := s.takeOwn(n, below)
+	if err != nil {
+		return nil, err
+	}
+	pages := uint64(size) >> addr.PageShift
 	mem := pageAligned(int(size))
 	first := uint64(at) >> addr.PageShift & pageInBlock
 	w := &Window{
