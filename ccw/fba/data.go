@@ -11,11 +11,11 @@ func (v *Volume) read(x *channel.Transfer) cio.DeviceStatus {
 	switch v.previous {
 	case cmdLocate:
 		if !v.locate.op.reads() {
-			return v.check(cio.CommandReject, 0)
+			return v.reject(x)
 		}
 	case cmdReadIPL:
 	default:
-		return v.check(cio.CommandReject, 0)
+		return v.reject(x)
 	}
 	return v.readBlocks(x)
 }
@@ -24,7 +24,7 @@ func (v *Volume) read(x *channel.Transfer) cio.DeviceStatus {
 // chained to it goes on with the blocks behind.
 func (v *Volume) readIPL(x *channel.Transfer) cio.DeviceStatus {
 	if !v.first && v.previous != cmdReadIPL {
-		return v.check(cio.CommandReject, 0)
+		return v.reject(x)
 	}
 	v.extent = extent{defined: true, last: v.blocks - 1}
 	v.locate = locate{op: opRead, count: 1}
@@ -66,7 +66,7 @@ func (v *Volume) block(n uint32) (b []byte, ok bool) {
 func (v *Volume) write(x *channel.Transfer) cio.DeviceStatus {
 	l := &v.locate
 	if v.previous != cmdLocate || !l.op.writes() {
-		return v.check(cio.CommandReject, 0)
+		return v.reject(x)
 	}
 	for ; l.count > 0; l.next, l.count = l.next+1, l.count-1 {
 		n := x.Fetch(v.buf[:])

@@ -55,7 +55,7 @@ const (
 // and the one manual at hand calls them zero.
 func (v *Volume) defineExtent(x *channel.Transfer) cio.DeviceStatus {
 	p := v.buf[:defineExtentSize]
-	if x.Fetch(p) < len(p) {
+	if x.FetchUpTo(p) < len(p) {
 		return v.short(x)
 	}
 	if v.extent.defined {
@@ -108,7 +108,7 @@ type locate struct {
 //	     in the numbers of the extent
 func (v *Volume) doLocate(x *channel.Transfer) cio.DeviceStatus {
 	p := v.buf[:locateSize]
-	if x.Fetch(p) < len(p) {
+	if x.FetchUpTo(p) < len(p) {
 		return v.short(x)
 	}
 	var (

@@ -141,16 +141,16 @@ func (v *Volume) execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus 
 		return cio.Ended
 	case cmdReserve, cmdRelease:
 		if v.extent.defined {
-			return v.check(cio.CommandReject, 0)
+			return v.reject(x)
 		}
 		return v.reserve(cmd != cmdRelease, x)
 	case cmdUnconditionalRes:
 		if !v.first {
-			return v.check(cio.CommandReject, 0)
+			return v.reject(x)
 		}
 		return v.reserve(true, x)
 	}
-	return v.check(cio.CommandReject, 0)
+	return v.reject(x)
 }
 
 // reserve takes or gives back the volume; like the commands of every
@@ -168,6 +168,14 @@ func (v *Volume) basicSense(x *channel.Transfer) cio.DeviceStatus {
 	v.hasSense = false
 	x.Store(v.sense[:])
 	return cio.Ended
+}
+
+// reject ends a command that may not come, or not here. The count passes by
+// without data: in the recordings the control unit of a rejected command leaves
+// no residual count, and no incorrect length.
+func (v *Volume) reject(x *channel.Transfer) cio.DeviceStatus {
+	x.Skip(x.Remaining())
+	return v.check(cio.CommandReject, 0)
 }
 
 // check ends a command with unit check and leaves sense bytes 0 and 1.

@@ -155,7 +155,7 @@ func (c *Console3215) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceSt
 	case cio.SenseID:
 		return c.id.store(x)
 	}
-	return c.sense.check(cio.CommandReject)
+	return c.sense.reject(x)
 }
 
 // write prints all that the program offers; the paper has no end.

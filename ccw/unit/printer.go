@@ -125,7 +125,7 @@ func (p *Printer) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus
 			return p.move(m)
 		}
 	}
-	return p.sense.check(cio.CommandReject)
+	return p.sense.reject(x)
 }
 
 // motion is how a command moves the form: lines, or to a channel.
@@ -234,7 +234,7 @@ func (p *Printer) skip(ch int, leave bool) cio.DeviceStatus {
 
 // loadUCS takes a character set.
 func (p *Printer) loadUCS(x *channel.Transfer) cio.DeviceStatus {
-	if x.Fetch(p.buf[:UCSSize]) < UCSSize && !x.Terminated() {
+	if x.FetchUpTo(p.buf[:UCSSize]) < UCSSize && !x.Terminated() {
 		return p.sense.check(cio.CommandReject)
 	}
 	return cio.Ended

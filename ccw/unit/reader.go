@@ -121,7 +121,7 @@ func (r *Reader) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus 
 	case cmd == cio.SenseID && r.cfg.SenseID:
 		return r.id.store(x)
 	}
-	return r.sense.check(cio.CommandReject)
+	return r.sense.reject(x)
 }
 
 // read moves the card and, with feed, sends it to a stacker. If the channel

@@ -24,6 +24,14 @@ func (s *sense) check(b0 cio.Sense0) cio.DeviceStatus {
 	return unitCheck
 }
 
+// reject ends a command that the device does not know, or not here. The count
+// passes by without data: in the recordings a rejected command leaves no
+// residual count, and no incorrect length.
+func (s *sense) reject(x *channel.Transfer) cio.DeviceStatus {
+	x.Skip(x.Remaining())
+	return s.check(cio.CommandReject)
+}
+
 // take is what channel.Device.Sense returns: nil when there is none.
 func (s *sense) take() []byte {
 	if !s.held {

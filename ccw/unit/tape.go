@@ -190,7 +190,7 @@ func (t *Tape) execute(cmd cio.Command, x *channel.Transfer) (cio.DeviceStatus, 
 	c := &tapeCommands[cmd]
 	switch {
 	case c.on&t.traits.set == 0, c.supervisor && t.inhibited:
-		return t.fail(troubleCommand), nil
+		return t.reject(x), nil
 	case c.loaded && t.tape == nil:
 		return t.fail(troubleNotReady), nil
 	}

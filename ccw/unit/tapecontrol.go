@@ -58,7 +58,7 @@ func (t *Tape) locate(x *channel.Transfer) cio.DeviceStatus {
 // parameters takes n bytes from the program.
 func (t *Tape) parameters(x *channel.Transfer, n int) ([]byte, bool) {
 	b := t.param[:n]
-	return b, x.Fetch(b) == n
+	return b, x.FetchUpTo(b) == n
 }
 
 // short ends a command whose parameters did not come whole.
@@ -113,7 +113,7 @@ const (
 // sensePathGroup must be the only command of its program.
 func (t *Tape) sensePathGroup(x *channel.Transfer) cio.DeviceStatus {
 	if t.chained {
-		return t.fail(troubleCommand)
+		return t.reject(x)
 	}
 	b := t.param[:1+groupIDSize]
 	b[0] = t.group.state
@@ -125,7 +125,7 @@ func (t *Tape) sensePathGroup(x *channel.Transfer) cio.DeviceStatus {
 // setPathGroup must be the only command of its program.
 func (t *Tape) setPathGroup(x *channel.Transfer) cio.DeviceStatus {
 	if t.chained {
-		return t.fail(troubleCommand)
+		return t.reject(x)
 	}
 	b, ok := t.parameters(x, 1+groupIDSize)
 	if !ok {

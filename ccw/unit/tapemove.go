@@ -128,11 +128,11 @@ func (t *Tape) eraseGap(*channel.Transfer) cio.DeviceStatus {
 
 // eraseRest is data security erase: nothing stays behind the head. It must
 // follow an erase gap.
-func (t *Tape) eraseRest(*channel.Transfer) cio.DeviceStatus {
+func (t *Tape) eraseRest(x *channel.Transfer) cio.DeviceStatus {
 	const eraseGap cio.Command = 0x17
 	switch {
 	case !t.chained || t.previous != eraseGap:
-		return t.fail(troubleCommand)
+		return t.reject(x)
 	case t.tape.ReadOnly():
 		return t.fail(troubleProtected)
 	case t.tape.truncate(t.at) != nil:

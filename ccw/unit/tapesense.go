@@ -1,6 +1,7 @@
 package unit
 
 import (
+	"github.com/softmdev/softmdev/ccw/channel"
 	"github.com/softmdev/softmdev/ccw/cio"
 )
 
@@ -42,6 +43,13 @@ func (t *Tape) fail(why trouble) cio.DeviceStatus {
 	}
 	t.sense.held = true
 	return status
+}
+
+// reject ends a command that the drive does not know, or not here. As with
+// the other devices the count passes by.
+func (t *Tape) reject(x *channel.Transfer) cio.DeviceStatus {
+	x.Skip(x.Remaining())
+	return t.fail(troubleCommand)
 }
 
 // sense3420 fills the sense bytes of a 3420.
