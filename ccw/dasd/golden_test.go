@@ -60,9 +60,12 @@ func TestRecordings(t *testing.T) {
 
 const goldenDir = "../../testdata/ccw"
 
+func imageName(scenario string, devno uint16) string {
+	return fmt.Sprintf("%s-v%03x.ckd.gz", scenario, devno&0xFFF)
+}
+
 func openGolden(t testing.TB, scenario string, devno uint16) *dasd.Volume {
-	name := fmt.Sprintf("%s-v%03x.ckd.gz", scenario, devno&0xFFF)
-	img, err := dasd.FromBytes(gunzip(t, filepath.Join(goldenDir, "init", name)))
+	img, err := dasd.FromBytes(gunzip(t, filepath.Join(goldenDir, "init", imageName(scenario, devno))))
 	require.NoError(t, err)
 	require.NoError(t, dasd.Check(img))
 	v, err := dasd.Open(img, &dasd.Config{DeviceNumber: devno})

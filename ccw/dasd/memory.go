@@ -1,6 +1,7 @@
 package dasd
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 
@@ -10,13 +11,27 @@ import (
 // Memory is an image in memory that copies a track before its first change:
 // the base it stands on is shared with whoever else reads it. A blank volume
 // needs no base; its tracks come into being when they are looked at.
+//
+// A changed track is kept packed, without data that are zero, as long as that
+// makes it small: a volume that a guest formats takes a thousandth of its size.
+// A packed track is unpacked to be looked at.
 type Memory struct {
 	header   Header
 	geometry Geometry
 	base     []byte   // whole image with header, read-only; nil for a blank volume
-	own      [][]byte // by track: the changed slot, nil where the base counts
-	blank    []byte   // the blank track last lent
+	own      [][]byte // by track: nil where the base counts, a slot, or shorter: packed
+	work     [4]work
+	next     int    // of work, to give up next
+	packed   []byte // on its way to own
 	readOnly bool
+}
+
+// work is a slot in which a track is unpacked. Beside being looked at it may
+// be changed; then it goes back when the slot is given to another track.
+type work struct {
+	track uint32
+	dirty bool
+	slot  []byte
 }
 
 var _ Image = (*Memory)(nil)
@@ -69,18 +84,17 @@ func (m *Memory) Track(track uint32) ([]byte, error) {
 	if track >= uint32(len(m.own)) {
 		return nil, trackErr(track, errs.ErrNotFound)
 	}
-	if s := m.own[track]; s != nil {
-		return s, nil
+	if w := m.working(track); w != nil {
+		return w.slot, nil
 	}
-	if m.base != nil {
+	switch o := m.own[track]; {
+	case len(o) == SlotSize:
+		return o, nil
+	case o == nil && m.base != nil:
 		at := HeaderSize + int(track)*SlotSize
 		return m.base[at : at+SlotSize : at+SlotSize], nil
 	}
-	if m.blank == nil {
-		m.blank = make([]byte, SlotSize)
-	}
-	putBlank(m.blank, AddressOf(track))
-	return m.blank, nil
+	return m.unpack(track).slot, nil
 }
 
 // Edit implements [Image].
@@ -89,13 +103,56 @@ func (m *Memory) Edit(track uint32) ([]byte, error) {
 		return nil, trackErr(track, errs.ErrPermission)
 	}
 	s, err := m.Track(track)
-	if err != nil {
-		return nil, err
+	if err != nil || len(m.own[track]) == SlotSize {
+		return s, err
 	}
-	if m.own[track] == nil {
-		m.own[track] = append([]byte(nil), s...)
+	w := m.working(track)
+	if w == nil {
+		w = m.take(track)
+		copy(w.slot, s[:usedBytes(s)])
 	}
-	return m.own[track], nil
+	w.dirty = true
+	return w.slot, nil
+}
+
+// working is where track is unpacked, nil if it is not.
+func (m *Memory) working(track uint32) *work {
+	for i := range m.work {
+		if w := &m.work[i]; w.track == track && w.slot != nil {
+			return w
+		}
+	}
+	return nil
+}
+
+// take gives a work slot to track, after putting back what is in it.
+func (m *Memory) take(track uint32) *work {
+	w := &m.work[m.next]
+	m.next = (m.next + 1) % len(m.work)
+	if w.dirty {
+		var ok bool
+		if m.packed, ok = pack(m.packed[:0], w.slot); ok {
+			m.own[w.track] = bytes.Clone(m.packed)
+		} else {
+			m.own[w.track], w.slot = w.slot, nil
+		}
+	}
+	if w.slot == nil {
+		w.slot = make([]byte, SlotSize)
+	}
+	w.track, w.dirty = track, false
+	return w
+}
+
+// unpack brings a track that is packed, or blank, into a work slot.
+func (m *Memory) unpack(track uint32) *work {
+	w := m.take(track)
+	if o := m.own[track]; o != nil {
+		unpack(w.slot, o)
+	} else {
+		putBlank(w.slot, AddressOf(track))
+	}
+	return w
 }
 
 // Commit implements [Image].
@@ -107,8 +164,14 @@ func (m *Memory) Sync() error { return nil }
 // Close implements [Image].
 func (m *Memory) Close() error { return nil }
 
-// Discard forgets all changes: the volume is as it was at first.
-func (m *Memory) Discard() { clear(m.own) }
+// Discard forgets all changes: the volume is as it was at first. No program
+// may be running.
+func (m *Memory) Discard() {
+	clear(m.own)
+	for i := range m.work {
+		m.work[i].track, m.work[i].dirty = noTrack, false
+	}
+}
 
 // WriteTo writes the volume as an image file, changes included.
 func (m *Memory) WriteTo(w io.Writer) (int64, error) {

@@ -132,8 +132,7 @@ func (v *Volume) nextCount(c *command) cio.DeviceStatus {
 		off := p.next()
 		count, end, ok := countAt(p.slot, off)
 		if !ok {
-			v.setSense(cio.EquipmentCheck, 0, 0x10)
-			return failed
+			return v.damaged()
 		}
 		p.off = off
 		if end != 0 {
@@ -171,9 +170,11 @@ func (v *Volume) passIndex(c *command) cio.DeviceStatus {
 		p.state |= indexPassed
 		return v.selectTrack(d.first)
 	}
-	// The second end of track ends a search. A multitrack command outside a
-	// domain may see any number, up to the end of the cylinder.
-	if p.has(indexPassed) && !(mt && d.count == 0 && c.freeMT()) {
+	// The second end of track ends a search, but multitrack reads and key
+	// searches outside a domain may see any number, up to the end of the
+	// cylinder.
+	searchID := c.flags&(searches|countsR0) == searches|countsR0
+	if p.has(indexPassed) && (!mt || d.count > 0 || searchID) {
 		return v.check(cio.NoRecordFound)
 	}
 	if !mt {
@@ -188,11 +189,6 @@ func (v *Volume) passIndex(c *command) cio.DeviceStatus {
 	}
 	return 0
 }
-
-// freeMT reports whether c, a multitrack command, passes ends of track without
-// limit outside a domain: reads and searches of keys do, and searches of IDs
-// after no other command saw one.
-func (c *command) freeMT() bool { return c.flags&(searches|countsR0) != searches|countsR0 }
 
 // used is the space that records take before offset off of the current track,
 // record zero of the standard size not counted.
@@ -218,9 +214,6 @@ func (f *filled) add(c Count, end int) {
 	}
 	f.off = end
 }
-
-// putCount writes a count field into a slot.
-func putCount(slot []byte, off int, c Count) { c.Encode((*[countSize]byte)(slot[off:])) }
 
 // cchh reads the CCHH of parameters.
 func cchh(b []byte) uint32 { return binary.BigEndian.Uint32(b) }

@@ -231,8 +231,7 @@ func (v *Volume) toEnd() (first, end int, s cio.DeviceStatus) {
 	for off := first; ; {
 		_, e, ok := countAt(p.slot, off)
 		if !ok {
-			v.setSense(cio.EquipmentCheck, 0, 0x10)
-			return 0, 0, failed
+			return 0, 0, v.damaged()
 		}
 		if e == 0 {
 			p.orient, p.off, p.count = atEnd, off, Count{}
@@ -263,8 +262,7 @@ func (v *Volume) readTrackData(cmd cio.Command, x *channel.Transfer) cio.DeviceS
 			count, end, ok := countAt(p.slot, off)
 			switch {
 			case !ok:
-				v.setSense(cio.EquipmentCheck, 0, 0x10)
-				return failed
+				return v.damaged()
 			case end == 0:
 				if left--; left == 0 {
 					return cio.Ended

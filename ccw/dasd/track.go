@@ -94,3 +94,18 @@ func checkSlot(slot []byte, a Address) error {
 		off = end
 	}
 }
+
+// usedBytes is how much of a slot means something: what comes before the end
+// marker, and the marker. Of a slot that is no track it is all.
+func usedBytes(slot []byte) int {
+	for off := homeSize; ; {
+		_, end, ok := countAt(slot, off)
+		switch {
+		case !ok:
+			return len(slot)
+		case end == 0:
+			return off + markerSize
+		}
+		off = end
+	}
+}

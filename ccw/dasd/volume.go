@@ -254,6 +254,8 @@ const (
 	badCount     = 3 // fewer bytes than it needs
 	badParameter = 4
 	badMask      = 5 // the file mask allows no diagnostic command
+
+	badTrack = 0x10 // format 1, device equipment check
 )
 
 // reject ends a command with command reject. The channel sees the status
@@ -272,12 +274,17 @@ func (v *Volume) check(b cio.Sense1) cio.DeviceStatus {
 // broken ends a command because the image failed, which is remembered for the
 // operator.
 func (v *Volume) broken(err error) cio.DeviceStatus {
-	v.err = err
-	if errors.Is(err, errs.ErrPermission) {
-		v.setSense(cio.EquipmentCheck, cio.WriteInhibited, 0x10)
-	} else {
-		v.setSense(cio.EquipmentCheck, 0, 0x10)
+	if errors.Is(err, errs.ErrPermission) && v.img.ReadOnly() {
+		v.setSense(cio.EquipmentCheck, cio.WriteInhibited, badTrack)
+		return failed
 	}
+	v.err = err
+	return v.damaged()
+}
+
+// damaged ends a command because what is under the head is no track.
+func (v *Volume) damaged() cio.DeviceStatus {
+	v.setSense(cio.EquipmentCheck, 0, badTrack)
 	return failed
 }
 

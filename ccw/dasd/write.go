@@ -18,7 +18,8 @@ func (v *Volume) drop(x *channel.Transfer, b cio.Sense1) cio.DeviceStatus {
 	return v.check(b)
 }
 
-// writable says whether the file mask allows a write of the given kind.
+// mayUpdate reports whether the file mask allows writes, and mayFormat whether
+// it allows those that write a count field.
 func (v *Volume) mayUpdate() bool { return v.prog.mask&MaskWrite != MaskWriteNone }
 
 func (v *Volume) mayFormat() bool {
