@@ -1,0 +1,476 @@
+package ccw
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/softmdev/softmdev/ccw/channel"
+	"github.com/softmdev/softmdev/ccw/cio"
+	"github.com/softmdev/softmdev/iommu"
+	"github.com/softmdev/softmdev/mdev/errs"
+	"github.com/softmdev/softmdev/mdev/job"
+	"github.com/softmdev/softmdev/pinning"
+	"github.com/softmdev/softmdev/translate"
+	"github.com/softmdev/softmdev/translate/addr"
+)
+
+// Config says what a device is made of. Store, Pinner and Space are needed;
+// every other field has a default.
+type Config struct {
+	Name   string // owner of its pins and domain in logs and ledgers
+	Store  *translate.Store
+	Pinner *pinning.Pinner
+	Space  *iommu.Space
+
+	// PMCW is the path-management-control word the subchannel starts with.
+	// Default: enabled, one path, concurrent sense, device number 0.
+	PMCW *cio.PMCW
+
+	// Limits bounds the work of one program.
+	Limits job.Limits
+	// MaxChain and MaxSegments replace the constants of the same name.
+	MaxChain, MaxSegments int
+
+	// Dispatch runs a program; nil runs it before Start returns.
+	Dispatch func(run func())
+	// Interrupt is called when status becomes pending, with no lock held.
+	Interrupt func()
+
+	// Log gets one line per program that ended in a check or was refused, at
+	// level Debug: a guest can cause any number of them. Nil is silent.
+	Log *slog.Logger
+}
+
+// DefaultPMCW is the path-management-control word of a device that says
+// nothing else: valid, enabled, one path (80), concurrent sense.
+func DefaultPMCW() cio.PMCW {
+	var p cio.PMCW
+	p.SetFlags(cio.PMCWEnabled | cio.PMCWValid | cio.PMCWConcurrentSense)
+	p.SetLPM(0x80)
+	p.SetPIM(0x80)
+	p.SetPOM(0xFF)
+	p.SetPAM(0x80)
+	return p
+}
+
+// Device is a mediated subchannel: the guest's I/O instructions come in, and
+// hardware gets programs that name nothing but what the device has pinned.
+//
+// All methods may be called by any goroutine. A call that starts a program
+// waits for the program only if Config.Dispatch is nil.
+type Device struct {
+	cfg    Config
+	domain *iommu.Domain
+	owner  *pinning.Owner
+	hw     *channel.Subchannel
+	remove []func()
+
+	// mu serialises the guest's instructions as far as they change what the
+	// device is at. It is never held while hardware runs.
+	mu      sync.Mutex
+	phase   phase  // guarded by mu
+	program uint64 // number of the program in hand; guarded by mu
+
+	// prog guards the program in hand against the look at its addresses that
+	// status takes. It is a leaf: nothing is locked under it but the store's
+	// and the pinner's own locks.
+	prog  sync.Mutex
+	job   *job.Job
+	walk  walker
+	out   rewriter
+	win   window
+	hosts []addr.HPA
+	t     translation
+	err   error // why the last program was refused or ended in a check
+	usage job.Usage
+	host  cio.ORB
+}
+
+// phase is what a device is at.
+//
+//	idle --Start--> taking --> running --(ends)--> idle
+//	                  |         |    ^
+//	               (refused)    |    +--Resume-- suspended
+//	                  v         +-----(suspends)---^
+//	                 idle
+type phase uint8
+
+const (
+	idle      phase = iota
+	taking          // a program is being fetched and translated
+	running         // hardware has it
+	suspended       // hardware keeps its place; nothing is pinned
+	closed
+)
+
+// New is a mediated device in front of dev.
+func New(dev channel.Device, cfg Config) (*Device, error) {
+	if cfg.Store == nil || cfg.Pinner == nil || cfg.Space == nil {
+		return nil, fmt.Errorf("ccw device %q without store, pinner or space: %w", cfg.Name, errs.ErrInvalid)
+	}
+	if cfg.MaxChain == 0 {
+		cfg.MaxChain = MaxChain
+	}
+	if cfg.MaxSegments == 0 {
+		cfg.MaxSegments = MaxSegments
+	}
+	if most := chunkSize/cio.CCWSize - 1; cfg.MaxChain < 1 || cfg.MaxChain > most || cfg.MaxSegments < 1 {
+		return nil, fmt.Errorf("ccw device %q with chains of %d in %d segments: %w", cfg.Name, cfg.MaxChain, cfg.MaxSegments, errs.ErrInvalid)
+	}
+	pmcw := DefaultPMCW()
+	if cfg.PMCW != nil {
+		pmcw = *cfg.PMCW
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+
+	d := &Device{cfg: cfg, domain: cfg.Space.NewDomain(cfg.Name)}
+	d.owner = cfg.Pinner.NewOwner(cfg.Name, d.domain, d.cancel)
+	d.job = job.New(cfg.Store, d.owner)
+	d.walk = walker{job: d.job, maxChain: cfg.MaxChain, maxSegments: cfg.MaxSegments}
+	d.out.space, d.out.domain = cfg.Space, d.domain
+	if err := d.lay(); err != nil {
+		d.free()
+		return nil, fmt.Errorf("ccw device %q: %w", cfg.Name, err)
+	}
+	d.hw = channel.New(d.domain, dev, pmcw, &channel.Config{
+		Interrupt: d.interrupt,
+		Stopped:   d.stopped,
+		Dispatch:  cfg.Dispatch,
+		Steps:     d.job.Step,
+		Moved:     d.job.Moved,
+	})
+	return d, nil
+}
+
+// lay lays out the device's part of the host's space: arena, window, holes.
+func (d *Device) lay() error {
+	if _, _, err := d.out.alloc(cio.CCWSize, cio.CCWSize, true); err != nil {
+		return err
+	}
+	if err := d.win.init(&d.out, d.walk, d.cfg.Space); err != nil {
+		return err
+	}
+	remove := d.domain.Trap(d.win.place.Range, func(hpa addr.HPA, p []byte) error {
+		d.prog.Lock()
+		defer d.prog.Unlock()
+		return d.win.read(hpa, p)
+	})
+	d.remove = append(d.remove, remove)
+	for h, err := range map[hole]error{absent: errs.ErrNotMapped, protected: errs.ErrPermission, gone: errs.ErrFault, refused: errs.ErrFault} {
+		f, aerr := d.cfg.Space.Reserve(holeSize, cio.Limit1)
+		if aerr != nil {
+			return aerr
+		}
+		remove := d.domain.Hole(f.Range, err)
+		d.remove = append(d.remove, func() { remove(); f.Free() })
+		d.out.holes[h] = uint32(f.Start())
+	}
+	d.t = translation{walk: &d.walk, win: &d.win}
+	return nil
+}
+
+// Start is START SUBCHANNEL. Condition code 0 means that the program was
+// taken; how it went is in the status. An error means that it was refused by
+// the mediator and never started: errs.ErrChainTooLong, errs.ErrBudget,
+// errs.ErrMemlock, errs.ErrSuspended, errs.ErrBusy (memory being unmapped),
+// errs.ErrNotSupported (transport mode), errs.ErrGone; errs.Errno tells what
+// vfio-ccw would return.
+func (d *Device) Start(orb *cio.ORB) (cio.CC, error) {
+	if cc, err := d.begin(orb); cc != 0 || err != nil {
+		return cc, err
+	}
+	err := d.translate(orb)
+	if err == nil {
+		return d.launch()
+	}
+	err = refusal(orb, err)
+	d.job.End()
+	d.prog.Lock()
+	d.err = err
+	d.prog.Unlock()
+	d.settle(idle)
+	d.cfg.Log.Debug("program refused", "device", d.cfg.Name, "err", err)
+	return 0, err
+}
+
+// begin takes the device for a new program, if hardware could take one.
+func (d *Device) begin(orb *cio.ORB) (cio.CC, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch d.phase {
+	case closed:
+		return cio.CC3, errs.ErrGone
+	case taking:
+		return cio.CC2, errs.ErrAgain
+	case running:
+		return cio.CC2, nil
+	}
+	var s cio.SCHIB
+	if cc := d.hw.Store(&s); cc != 0 {
+		return cc, nil
+	}
+	switch c := s.SCSW.Control(); {
+	case s.PMCW.Flags()&cio.PMCWEnabled == 0:
+		return cio.CC3, nil
+	case c&cio.StatusPending != 0:
+		return cio.CC1, nil
+	case c&cio.FunctionMask != 0:
+		return cio.CC2, nil
+	}
+	if err := channel.CheckORB(orb); err != nil {
+		return 0, err
+	}
+	d.phase = taking
+	d.program++
+	return 0, nil
+}
+
+// translate makes the host program: fetch, pin, write.
+func (d *Device) translate(orb *cio.ORB) error {
+	d.prog.Lock()
+	defer d.prog.Unlock()
+	d.err = nil
+	d.job.Begin(d.program, d.cfg.Limits)
+	d.out.reset()
+	d.t.orb = *orb
+	// A program that may change while it runs is translated as it runs.
+	d.t.whole = orb.Prefetch() && !orb.Suspend()
+	if err := d.win.reset(orb, !orb.Prefetch()); err != nil {
+		return err
+	}
+	var first uint32
+	if d.t.whole {
+		whole, err := d.walk.walk(orb)
+		if err != nil {
+			return err
+		}
+		d.t.whole = whole
+	}
+	if d.t.whole {
+		hosts, err := d.walk.pinAll(d.hosts)
+		d.hosts = hosts
+		if err != nil {
+			return err
+		}
+		if first, err = d.out.rewrite(&d.walk.p, hosts, &d.win); err != nil {
+			return err
+		}
+	} else {
+		first = d.win.enter(orb.Program())
+	}
+	d.host = hostORB(orb, first)
+	return nil
+}
+
+// launch gives the host program to hardware.
+func (d *Device) launch() (cio.CC, error) {
+	d.settle(running)
+	cc := d.hw.Start(&d.host)
+	if cc != 0 { // hardware did not take it, so it will not say that it ended
+		d.job.End()
+		d.settle(idle)
+	}
+	return cc, nil
+}
+
+func (d *Device) settle(p phase) {
+	d.mu.Lock()
+	if d.phase != closed {
+		d.phase = p
+	}
+	d.mu.Unlock()
+}
+
+// stopped is called by hardware when a run is over or suspended: no access of
+// its program is under way any more, and nobody has been told.
+func (d *Device) stopped(st channel.Stop) {
+	d.mu.Lock()
+	current := d.phase == running
+	d.mu.Unlock()
+	if !current {
+		return // a clear or halt with nothing to end
+	}
+	d.prog.Lock()
+	d.err = d.t.reason(st)
+	d.usage = d.job.Used()
+	err := d.err
+	d.prog.Unlock()
+	d.job.End()
+	if st.Suspended {
+		d.settle(suspended)
+	} else {
+		d.settle(idle)
+	}
+	if err != nil {
+		d.cfg.Log.Debug("program ended in a check", "device", d.cfg.Name, "err", err)
+	}
+}
+
+// interrupt is called by hardware when status becomes pending.
+func (d *Device) interrupt() {
+	if d.cfg.Interrupt != nil {
+		d.cfg.Interrupt()
+	}
+}
+
+// cancel is called when memory that a program has pinned is being unmapped:
+// the program ends at its next CCW.
+func (d *Device) cancel(program uint64, r addr.Range[addr.IOVA]) {
+	d.mu.Lock()
+	current := d.program == program
+	d.mu.Unlock()
+	if current {
+		d.job.Cancel(fmt.Errorf("%v was unmapped while in use: %w", r, errs.ErrGone))
+	}
+}
+
+// Resume is RESUME SUBCHANNEL. What the guest changed in its program since it
+// was suspended counts: the suspended CCW and all after it are fetched anew.
+func (d *Device) Resume() (cio.CC, error) {
+	d.mu.Lock()
+	if d.phase == suspended {
+		d.phase = running
+		d.program++
+		d.mu.Unlock()
+		d.prog.Lock()
+		d.job.Begin(d.program, d.cfg.Limits)
+		d.err = nil
+		d.prog.Unlock()
+		cc := d.hw.Resume()
+		if cc != 0 {
+			d.job.End()
+			d.settle(suspended)
+		}
+		return cc, nil
+	}
+	gone := d.phase == closed
+	d.mu.Unlock()
+	if gone {
+		return cio.CC3, errs.ErrGone
+	}
+	return d.hw.Resume(), nil
+}
+
+// Halt is HALT SUBCHANNEL: the running program ends after the block of data
+// it is at, and the device is signalled.
+func (d *Device) Halt() cio.CC {
+	cc := d.hw.Halt()
+	if cc == 0 {
+		d.forgetSuspended()
+	}
+	return cc
+}
+
+// Clear is CLEAR SUBCHANNEL: whatever the subchannel does ends.
+func (d *Device) Clear() cio.CC {
+	cc := d.hw.Clear()
+	if cc == 0 {
+		d.forgetSuspended()
+	}
+	return cc
+}
+
+// Cancel is CANCEL SUBCHANNEL: a start that has not begun, or that is
+// suspended, is withdrawn.
+func (d *Device) Cancel() cio.CC {
+	cc := d.hw.Cancel()
+	if cc == 0 {
+		d.stopped(channel.Stop{})
+		d.forgetSuspended()
+	}
+	return cc
+}
+
+// forgetSuspended notes that hardware gave up the program it had suspended.
+func (d *Device) forgetSuspended() {
+	d.mu.Lock()
+	if d.phase == suspended {
+		d.phase = idle
+	}
+	d.mu.Unlock()
+}
+
+// Test is TEST SUBCHANNEL: it takes the pending status into irb, with
+// addresses of the guest.
+func (d *Device) Test(irb *cio.IRB) cio.CC {
+	cc := d.hw.Test(irb)
+	d.prog.Lock()
+	d.t.scsw(&irb.SCSW)
+	d.t.esw(&irb.ESW)
+	d.prog.Unlock()
+	return cc
+}
+
+// Store is STORE SUBCHANNEL.
+func (d *Device) Store(schib *cio.SCHIB) cio.CC {
+	cc := d.hw.Store(schib)
+	d.prog.Lock()
+	d.t.scsw(&schib.SCSW)
+	d.prog.Unlock()
+	return cc
+}
+
+// Modify is MODIFY SUBCHANNEL.
+func (d *Device) Modify(schib *cio.SCHIB) cio.CC { return d.hw.Modify(schib) }
+
+// Attention is the device asking for service: unsolicited status.
+func (d *Device) Attention(s cio.DeviceStatus) { d.hw.Attention(s) }
+
+// Err is why the last program was refused or ended in a check, with the
+// position of the element; nil when it went through.
+func (d *Device) Err() error {
+	d.prog.Lock()
+	defer d.prog.Unlock()
+	return d.err
+}
+
+// Usage is the work that the last program did.
+func (d *Device) Usage() job.Usage {
+	d.prog.Lock()
+	defer d.prog.Unlock()
+	return d.usage
+}
+
+// Domain is the hardware's reach, for its fault log.
+func (d *Device) Domain() *iommu.Domain { return d.domain }
+
+// Close ends what the device does and gives back all it holds. It waits for
+// a running program, which ends at its next CCW. Closing twice is harmless.
+func (d *Device) Close() error {
+	d.mu.Lock()
+	if d.phase == closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.phase = closed
+	d.mu.Unlock()
+	d.job.Cancel(errs.ErrGone)
+	d.hw.Close()
+	d.free()
+	return nil
+}
+
+func (d *Device) free() {
+	d.job.Close()
+	for _, f := range d.remove {
+		f()
+	}
+	d.win.free()
+	d.out.free()
+	d.owner.Close()
+	d.domain.Close()
+}
+
+// quiesce clears the subchannel and drops its status: what a reset of the
+// device does. When it returns no program runs.
+func (d *Device) quiesce() {
+	d.Clear()
+	d.hw.Wait()
+	var irb cio.IRB
+	for d.hw.Test(&irb) == 0 {
+		// A clear leaves one status, attention may leave another.
+	}
+}

@@ -1,0 +1,145 @@
+package job
+
+import (
+	"github.com/softmdev/softmdev/pinning"
+	"github.com/softmdev/softmdev/translate"
+	"github.com/softmdev/softmdev/translate/addr"
+)
+
+// Job is one request of a guest from its acceptance to its end.
+type Job struct {
+	Budget
+
+	owner  *pinning.Owner
+	reader *translate.Reader
+	snap   snapshot
+	lease  pinning.Lease
+	active bool
+	depth  int // of Enter
+
+	// seen remembers the pages pinned last, so that a program that names
+	// one page a hundred times pins it once.
+	seen  [seenSlots]seenPage
+	epoch uint32
+}
+
+const seenSlots = 64
+
+type seenPage struct {
+	page   addr.IOVA
+	hpa    addr.HPA
+	epoch  uint32
+	access addr.Access
+}
+
+// New is a job for the requests of owner's device, which names memory of st.
+// Close returns its reader.
+func New(st *translate.Store, owner *pinning.Owner) *Job {
+	return &Job{owner: owner, reader: st.NewReader(), epoch: 1}
+}
+
+// Begin starts a request. program names it in the ledger of pins.
+func (j *Job) Begin(program uint64, l Limits) {
+	j.End()
+	j.Budget.reset(l)
+	j.lease, j.active = j.owner.Begin(program), true
+}
+
+// Active reports whether the job is between Begin and End.
+func (j *Job) Active() bool { return j.active }
+
+// End drops every pin and forgets every byte of the request. It is
+// idempotent and cannot fail.
+func (j *Job) End() {
+	if j.active {
+		j.lease.Release()
+		j.active = false
+	}
+	j.snap.reset()
+	j.forget()
+}
+
+// Close ends the request, if any, and the job.
+func (j *Job) Close() {
+	j.End()
+	if j.reader != nil {
+		j.reader.Close()
+		j.reader = nil
+	}
+}
+
+// Enter opens the reader section in which Fetch and Mapped may be called.
+// Sections nest.
+func (j *Job) Enter() {
+	if j.depth++; j.depth == 1 {
+		j.reader.Enter()
+	}
+}
+
+// Exit closes the reader section.
+func (j *Job) Exit() {
+	if j.depth--; j.depth == 0 {
+		j.reader.Exit()
+	}
+}
+
+// Fetch returns n bytes of guest program from iova, charging them. Bytes that
+// this request fetched before come from the copy. The slice is the job's own
+// memory, valid until the next Fetch that crosses a page, Refetch or End.
+//
+// The error is what package translate says of the address: not mapped, not
+// permitted, or errs.ErrBudget.
+func (j *Job) Fetch(iova addr.IOVA, n int) ([]byte, error) {
+	if err := j.Moved(n); err != nil {
+		return nil, err
+	}
+	return j.snap.fetch(j.reader, iova, n)
+}
+
+// Mapped reports whether the device may read n bytes at iova, fetching none.
+func (j *Job) Mapped(iova addr.IOVA, n addr.Len) error {
+	return j.reader.Check(iova, n, addr.Read)
+}
+
+// Refetch forgets the bytes fetched so far: what is fetched next is read anew.
+// Only a program that the architecture lets change while it runs asks for it.
+func (j *Job) Refetch() { j.snap.reset() }
+
+// Pin pins the page or pages of the n bytes at iova for access and returns
+// the host address of the first byte. Host addresses of further pages need
+// not follow: only bytes in the same page as iova may be derived from the
+// result, so n must not cross a page; use PinRange for more.
+func (j *Job) Pin(iova addr.IOVA, n addr.Len, access addr.Access) (addr.HPA, error) {
+	pg := addr.PageOf(iova)
+	s := &j.seen[uint64(pg)>>addr.PageShift%seenSlots]
+	if s.epoch == j.epoch && s.page == pg && s.access.Allows(access) {
+		return s.hpa + addr.HPA(addr.PageOffset(iova)), nil
+	}
+	if err := j.pins(1); err != nil {
+		return 0, err
+	}
+	p, err := j.lease.Pin(iova, n, access)
+	if err != nil {
+		return 0, err
+	}
+	hpa := p.HPA()
+	*s = seenPage{page: pg, hpa: addr.PageOf(hpa), epoch: j.epoch, access: access}
+	return hpa, nil
+}
+
+// PinRange pins all pages of the n bytes at iova, or none.
+func (j *Job) PinRange(iova addr.IOVA, n addr.Len, access addr.Access) (pinning.Pin, error) {
+	pages := (uint64(addr.PageOffset(iova)) + uint64(n) + addr.PageMask) >> addr.PageShift
+	if err := j.pins(pages); err != nil {
+		return pinning.Pin{}, err
+	}
+	return j.lease.Pin(iova, n, access)
+}
+
+func (j *Job) forget() {
+	j.epoch++
+	if j.epoch == 0 { // wrapped: old entries would look new
+		j.seen = [seenSlots]seenPage{}
+		j.epoch = 1
+	}
+}
