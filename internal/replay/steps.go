@@ -37,7 +37,7 @@ type operation struct {
 // understood is not there.
 func newProgram(rec *recording.Record) *program {
 	p := &program{rec: rec, orb: cio.ORB{Raw: rec.ORB}}
-	p.f1 = p.orb.Flags()&cio.ORBFormat1 != 0
+	p.f1 = p.orb.Format1()
 	if rec.Expect != nil {
 		p.stored = sorted(rec.Expect.Memory)
 	}
@@ -143,13 +143,9 @@ func (p *program) areas(i int, cmd cio.Command) (list []area, whole bool) {
 }
 
 func (p *program) idaws(at addr.GPA, left addr.Len, backward bool) (list []area, whole bool) {
-	size, block := addr.Len(cio.IDAW1Size), addr.Len(cio.Block2K)
-	two := p.orb.Flags()&cio.ORBIDAW2 != 0
+	size, block, two := addr.Len(cio.IDAW1Size), addr.Len(p.orb.Block()), p.orb.IDAW2()
 	if two {
 		size = cio.IDAW2Size
-		if p.orb.Flags()&cio.ORBBlock2K == 0 {
-			block = cio.Block4K
-		}
 	}
 	for first := true; left > 0; first = false {
 		var b [cio.IDAW2Size]byte
@@ -243,7 +239,10 @@ func (p *program) opCount(op *operation) int {
 // that moved nothing.
 func (p *program) end() addr.GPA {
 	var end addr.GPA
-	reach := func(r addr.Range[addr.GPA]) { end = max(end, r.Last()+1) }
+	reach := func(r addr.Range[addr.GPA]) {
+		// The last byte of all would wrap to 0; it is out of reach anyway.
+		end = max(end, min(r.Last(), ^addr.GPA(0)-1)+1)
+	}
 	for i := range p.known {
 		reach(p.known[i].Range())
 	}
@@ -279,13 +278,19 @@ func (p *program) end() addr.GPA {
 
 // MemorySize is the least memory in which recs can run, a power of two of at
 // least 4 MiB: the machine they were recorded on had more or less of it, and
-// whether an address lies beyond its end is part of what they recorded.
-func MemorySize(recs []*recording.Record) addr.Len {
-	size := MinRAM
-	for _, rec := range recs {
-		for end := newProgram(rec).end(); addr.Len(end) > size; {
+// whether an address lies beyond its end is part of what they recorded. ok is
+// false, and i the index of the record at fault, when that is more than
+// [MaxRAM].
+func MemorySize(recs []*recording.Record) (size addr.Len, i int, ok bool) {
+	size = MinRAM
+	for i, rec := range recs {
+		end := addr.Len(newProgram(rec).end())
+		for end > size {
+			if size >= MaxRAM {
+				return 0, i, false
+			}
 			size *= 2
 		}
 	}
-	return size
+	return size, 0, true
 }

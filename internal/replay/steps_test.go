@@ -24,7 +24,9 @@ func TestMemorySize(t *testing.T) {
 	for scenario, want := range map[string]addr.Len{
 		"vec0": 4 << 20, "dasd": 1 << 30, "zipl": 512 << 20, "dasdipl": 4 << 20, "qemu": 32 << 20,
 	} {
-		require.Equal(t, want, MemorySize(load(t, scenario)), scenario)
+		got, _, ok := MemorySize(load(t, scenario))
+		require.True(t, ok)
+		require.Equal(t, want, got, scenario)
 	}
 }
 
