@@ -126,10 +126,8 @@ func (r *Reach) Revoke(pages uint32, access addr.Access) (own, all uint32) {
 // HPA is the host address of a page (below 32) of the block. It may be called
 // from any goroutine.
 func (r *Reach) HPA(page uint64) addr.HPA {
-	if real := r.block.real.Load(); real != nil {
-		if hpa := real[page&pageInBlock].Load(); hpa != 0 {
-			return addr.HPA(hpa)
-		}
+	if hpa := r.block.realAt(page); hpa != 0 {
+		return hpa
 	}
 	return addr.HPA(r.place<<BlockShift | r.order.frame(page)<<addr.PageShift)
 }

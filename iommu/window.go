@@ -148,6 +148,26 @@ func (w *Window) place(i uint64) uint64 {
 	return w.base + i
 }
 
+// HPA is the host address of a page, numbered from the start of the first
+// block. It may be called from any goroutine for a page that is held.
+func (w *Window) HPA(page uint64) addr.HPA {
+	i := page / BlockPages
+	if b := w.blocks[i]; b != nil {
+		if hpa := b.realAt(page); hpa != 0 {
+			return hpa
+		}
+	}
+	return addr.HPA(w.place(i)<<BlockShift | w.order.frame(page)<<addr.PageShift)
+}
+
+// realAt is the number of the real frame of a page, 0 if it has none.
+func (b *block) realAt(page uint64) addr.HPA {
+	if real := b.real.Load(); real != nil {
+		return addr.HPA(real[page&pageInBlock].Load())
+	}
+	return 0
+}
+
 // SetReal gives page (of the whole window) the number of the real frame behind
 // it in place of the synthetic one, until [Window.ClearReal]; the page must
 // not be held. It reports false, and nothing changes, if that frame number is

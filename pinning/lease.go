@@ -124,8 +124,6 @@ func (l Lease) PinEach(reqs []Request, pins []Pin) (int, error) {
 			return i, err
 		}
 	}
-	// Appending may have moved the holds of earlier pins; theirs stay valid
-	// as copies, which nobody changes before the lease ends.
 	return 0, nil
 }
 
@@ -259,7 +257,7 @@ func (p *Pinner) pinLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.Acce
 	}
 	i := len(s.holds)
 	s.holds = append(s.holds, h)
-	return Pin{iova: iova, n: n, holds: s.holds[i : i+1]}, nil
+	return newPin(iova, n, s.holds[i:]), nil
 }
 
 // pinSlowLocked pins any range, step by step: find, charge and lock every
@@ -309,7 +307,7 @@ func (p *Pinner) pinSlowLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.
 			p.markLocked(h)
 		}
 	}
-	return Pin{iova: iova, n: n, holds: s.holds[before:len(s.holds):len(s.holds)]}, nil
+	return newPin(iova, n, s.holds[before:]), nil
 }
 
 // lookupLocked finds the mapping at one address of a pin that goes on to last.

@@ -2,6 +2,7 @@ package pinning
 
 import (
 	"iter"
+	"slices"
 	"sort"
 
 	"github.com/softmdev/softmdev/iommu"
@@ -9,13 +10,42 @@ import (
 )
 
 // Pin is a range that a lease holds: where its bytes are for the hardware. It
-// is good for as long as the lease; after that it names nothing that the
-// device may reach. Copies are cheap. Its methods may be called from any
-// goroutine that knows the lease is held.
+// is good for as long as the lease; one that is used later names frames that
+// the device cannot reach, never those of another program. Copies are cheap.
+// Its methods may be called from any goroutine that knows the lease is held.
 type Pin struct {
-	iova  addr.IOVA
-	n     addr.Len
-	holds []hold
+	iova addr.IOVA
+	n    addr.Len
+	hpa  addr.HPA // of the first byte
+	// w has the whole range, or else more says where its parts are.
+	w    *window
+	more []part
+}
+
+// part is where a pin goes on in another window.
+type part struct {
+	start addr.IOVA
+	w     *window
+}
+
+// newPin is the pin of holds, which are those of the range [iova, iova+n). A
+// slot's holds are used again when the lease ends, so a Pin must not refer to
+// them. A range over several mappings costs an allocation; any other none.
+func newPin(iova addr.IOVA, n addr.Len, holds []hold) Pin {
+	h := &holds[0]
+	p := Pin{
+		iova: iova, n: n, w: h.c.w,
+		hpa: h.c.HPA(h.page%iommu.BlockPages) + addr.HPA(addr.PageOffset(iova)),
+	}
+	if last := &holds[len(holds)-1]; last.c.w != p.w {
+		for i := range holds {
+			if h := &holds[i]; i == 0 || h.c.w != holds[i-1].c.w {
+				p.more = append(p.more, part{addr.IOVA(h.page << addr.PageShift), h.c.w})
+			}
+		}
+		p.more = slices.Clip(p.more)
+	}
+	return p
 }
 
 // IOVA is the first address of the range.
@@ -25,10 +55,7 @@ func (p Pin) IOVA() addr.IOVA { return p.iova }
 func (p Pin) Len() addr.Len { return p.n }
 
 // HPA is the host address of the first byte.
-func (p Pin) HPA() addr.HPA {
-	h := &p.holds[0]
-	return h.c.HPA(h.page%iommu.BlockPages) + addr.HPA(addr.PageOffset(p.iova))
-}
+func (p Pin) HPA() addr.HPA { return p.hpa }
 
 // At is the host address of the byte at offset off, which must lie in the
 // range. Consecutive bytes of a page are consecutive; pages may be anywhere.
@@ -36,14 +63,22 @@ func (p Pin) At(off addr.Len) addr.HPA {
 	if off >= p.n {
 		panic("pinning: offset beyond the pin")
 	}
-	at := p.iova + addr.IOVA(off)
-	page := uint64(at) >> addr.PageShift
-	h := &p.holds[0]
-	if page >= h.page+uint64(h.n) {
-		i := sort.Search(len(p.holds), func(i int) bool { return p.holds[i].page > page })
-		h = &p.holds[i-1]
+	if off < addr.PageSize-addr.PageOffset(p.iova) {
+		return p.hpa + addr.HPA(off)
 	}
-	return h.c.HPA(page%iommu.BlockPages) + addr.HPA(addr.PageOffset(at))
+	at := p.iova + addr.IOVA(off)
+	w := p.w
+	if p.more != nil {
+		i := sort.Search(len(p.more), func(i int) bool { return p.more[i].start > at })
+		w = p.more[i-1].w
+	}
+	return w.hpa(at)
+}
+
+// hpa is the host address of a byte of the window.
+func (w *window) hpa(at addr.IOVA) addr.HPA {
+	page := uint64(at)>>addr.PageShift - w.block0()*iommu.BlockPages
+	return w.frames.HPA(page) + addr.HPA(addr.PageOffset(at))
 }
 
 // Run is a stretch of consecutive host addresses.
@@ -56,23 +91,19 @@ type Run struct {
 // each as long as it can be.
 func (p Pin) Runs() iter.Seq[Run] {
 	return func(yield func(Run) bool) {
-		var run Run
-		left, skip := p.n, addr.PageOffset(p.iova)
-		for i := range p.holds {
-			h := &p.holds[i]
-			for page := h.page; page < h.page+uint64(h.n); page++ {
-				at := h.c.HPA(page%iommu.BlockPages) + addr.HPA(skip)
-				n := min(left, addr.PageSize-skip)
-				left, skip = left-n, 0
-				if run.Len != 0 && run.HPA+addr.HPA(run.Len) == at {
-					run.Len += n
-					continue
-				}
-				if run.Len != 0 && !yield(run) {
-					return
-				}
-				run = Run{at, n}
+		run := Run{HPA: p.hpa}
+		for off := addr.Len(0); off < p.n; {
+			at := p.At(off)
+			n := min(p.n-off, addr.PageSize-addr.Len(addr.PageOffset(at)))
+			off += n
+			if run.HPA+addr.HPA(run.Len) == at {
+				run.Len += n
+				continue
 			}
+			if !yield(run) {
+				return
+			}
+			run = Run{at, n}
 		}
 		if run.Len != 0 {
 			yield(run)
