@@ -67,6 +67,10 @@ func (r *rewriter) rewrite(p *program, hosts []addr.HPA, x exits) (uint32, error
 		for k := range p.elems[s.first : s.first+s.n] {
 			e := &p.elems[int(s.first)+k]
 			b := slots[k*cio.CCWSize:]
+			if e.kind == transfer && e.hole != noHole {
+				putCCW(b, cio.TIC, 0, 0, r.in(e.hole, 0))
+				continue
+			}
 			if e.kind == transfer {
 				t := &p.segs[e.target.seg]
 				putCCW(b, cio.TIC, 0, 0, t.host+uint32(e.target.pos)*cio.CCWSize)

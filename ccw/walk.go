@@ -207,8 +207,8 @@ func (w *walker) fetchCCW(at uint32) (cio.CCW, error) {
 	return cio.DecodeCCW((*[cio.CCWSize]byte)(b), w.p.format1), nil
 }
 
-// settleTransfers stops at transfers whose target cannot be fetched: the
-// check belongs to the transfer, not to the CCW that is not there.
+// settleTransfers leads the transfers whose target cannot be fetched into a
+// hole: the check belongs to the transfer, not to the CCW that is not there.
 func (w *walker) settleTransfers() {
 	p := &w.p
 	for i := range p.elems {
@@ -222,10 +222,7 @@ func (w *walker) settleTransfers() {
 		}
 		for _, f := range p.faults {
 			if &p.elems[f.elem] == t {
-				e.kind, e.hole = stop, t.hole
-				if i == 0 { // a transfer that comes first is wrong wherever it leads
-					e.hole = absent
-				}
+				e.hole = t.hole
 				p.fault(i, -1, fmt.Errorf("transfer to %#x: %w", t.at, f.err))
 				break
 			}
@@ -246,6 +243,9 @@ func (w *walker) spread() {
 		}
 		e.way |= v.way
 		if e.kind == transfer {
+			if e.hole != noHole {
+				continue
+			}
 			if s := &p.segs[e.target.seg]; e.target.pos < s.n {
 				w.stack = append(w.stack, visit{s.first + e.target.pos, v.way})
 			}

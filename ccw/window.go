@@ -207,16 +207,25 @@ func (w *window) fetch(slot int, r *run, pos int, b []byte) error {
 		return errs.At("ccw", index, uint64(at), err)
 	}
 	if c.kind == transfer {
-		if err := s.job.Mapped(addr.IdentityIOVA(addr.GPA(c.ccw.Addr)), cio.CCWSize); err == nil {
+		// What it leads to is reached in the way that it was.
+		err := s.job.Mapped(addr.IdentityIOVA(addr.GPA(c.ccw.Addr)), cio.CCWSize)
+		if err == nil && uint64(c.ccw.Addr)+cio.CCWSize > p.limit() {
+			err = errs.ErrOutsideRange
+		}
+		if err == nil {
 			*e = *c
 			putCCW(b, cio.TIC, 0, 0, w.enter(c.ccw.Addr))
-			return nil // what it leads to is reached in the way it was
-		} else if h, known := holeOf(err); known {
-			c.kind, c.hole = stop, h
-			p.fault(0, -1, fmt.Errorf("transfer to %#x: %w", c.ccw.Addr, err))
-		} else {
+			return nil
+		}
+		h, known := holeOf(err)
+		if !known {
 			return errs.At("ccw", index, uint64(at), err)
 		}
+		c.hole = h
+		*e = *c
+		w.err[slot] = errs.At("ccw", index, uint64(at), fmt.Errorf("transfer to %#x: %w", c.ccw.Addr, err))
+		putCCW(b, cio.TIC, 0, 0, w.out.in(h, 0))
+		return nil
 	}
 	d, err := w.data(c)
 	if err != nil {
