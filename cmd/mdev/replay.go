@@ -128,15 +128,10 @@ type replayOutput struct {
 	*app
 	cmd      *replayCmd
 	records  []jsonRecord
-	expected map[string]*expectedRule
+	expected map[[2]string][]string // rule and reason -> records
 	shown    int
 	hidden   int
 	notes    []string
-}
-
-type expectedRule struct {
-	reason string
-	seqs   []string
 }
 
 // result takes a result that is not a plain pass.
@@ -148,15 +143,12 @@ func (o *replayOutput) result(r *replay.Result) {
 	switch r.Outcome {
 	case replay.Expected:
 		if o.expected == nil {
-			o.expected = make(map[string]*expectedRule)
+			o.expected = make(map[[2]string][]string)
 		}
-		key := strings.Join(r.Rules, "+")
-		e := o.expected[key]
-		if e == nil {
-			e = &expectedRule{reason: r.Reason}
-			o.expected[key] = e
+		for _, x := range r.Rules {
+			key := [2]string{x.Name, x.Reason}
+			o.expected[key] = append(o.expected[key], fmt.Sprintf("%s %d", r.Scenario, r.Seq))
 		}
-		e.seqs = append(e.seqs, fmt.Sprintf("%s %d", r.Scenario, r.Seq))
 	case replay.Fail:
 		if o.cmd.Diffs > 0 && o.shown >= o.cmd.Diffs {
 			o.hidden++
@@ -195,8 +187,8 @@ func printFailure(w io.Writer, r *replay.Result, col bool) {
 	if r.Err != nil {
 		fmt.Fprintf(w, "  the mediator says: %v\n", r.Err)
 	}
-	if len(r.Rules) > 0 {
-		fmt.Fprintf(w, "  beyond the expected differences of %s:\n", strings.Join(r.Rules, ", "))
+	for _, x := range r.Rules {
+		fmt.Fprintf(w, "  beyond the expected difference %s:\n", x.Name)
 	}
 	for i := range r.Diffs {
 		d := &r.Diffs[i]
@@ -295,20 +287,22 @@ func rate(ccws int, ns int64) string {
 	return fmt.Sprintf("%.0f k", r/1e3)
 }
 
-func printExpected(w io.Writer, rules map[string]*expectedRule) {
+// printExpected lists the expected differences by rule: how many records, why,
+// and which.
+func printExpected(w io.Writer, rules map[[2]string][]string) {
 	if len(rules) == 0 {
 		return
 	}
 	fmt.Fprintln(w, "\nexpected differences:")
-	for _, k := range slices.Sorted(maps.Keys(rules)) {
-		e := rules[k]
-		fmt.Fprintf(w, "  %d  %s: %s\n", len(e.seqs), k, e.reason)
-		list := e.seqs
+	keys := slices.SortedFunc(maps.Keys(rules), func(a, b [2]string) int { return strings.Compare(a[0]+a[1], b[0]+b[1]) })
+	for _, k := range keys {
+		list := rules[k]
+		fmt.Fprintf(w, "  %4d  %s: %s\n", len(list), k[0], k[1])
 		more := ""
 		if len(list) > 8 {
 			list, more = list[:8], ", ..."
 		}
-		fmt.Fprintf(w, "      %s%s\n", strings.Join(list, ", "), more)
+		fmt.Fprintf(w, "        %s%s\n", strings.Join(list, ", "), more)
 	}
 }
 
@@ -367,11 +361,14 @@ type (
 		Device   string     `json:"device"`
 		Emulated bool       `json:"emulated"`
 		Outcome  string     `json:"outcome"`
-		Rules    []string   `json:"rules,omitempty"`
-		Reason   string     `json:"reason,omitempty"`
+		Rules    []jsonRule `json:"rules,omitempty"`
 		Note     string     `json:"note,omitempty"`
 		Error    string     `json:"error,omitempty"`
 		Diffs    []jsonDiff `json:"differences,omitempty"`
+	}
+	jsonRule struct {
+		Name   string `json:"name"`
+		Reason string `json:"reason"`
 	}
 	jsonDiff struct {
 		Element string `json:"element"`
@@ -385,7 +382,10 @@ type (
 func recordJSON(r *replay.Result) jsonRecord {
 	j := jsonRecord{
 		File: r.File, Line: r.Line, Scenario: r.Scenario, Seq: r.Seq, Name: r.Name, Device: r.Device, Emulated: r.Emulated,
-		Outcome: r.Outcome.String(), Rules: r.Rules, Reason: r.Reason, Note: r.Note,
+		Outcome: r.Outcome.String(), Note: r.Note,
+	}
+	for _, x := range r.Rules {
+		j.Rules = append(j.Rules, jsonRule{x.Name, x.Reason})
 	}
 	if r.Err != nil {
 		j.Error = r.Err.Error()

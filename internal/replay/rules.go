@@ -31,6 +31,11 @@ var rules = []Rule{
 		apply:  prefetchBit,
 	},
 	{
+		Name:   "foreign-status",
+		Reason: "the recorder of QEMU took the status from the TEST SUBCHANNEL that followed, which was for another subchannel: the CCW address is that of a program there (recording-ccw.md)",
+		apply:  foreignStatus,
+	},
+	{
 		Name:   "zero-count",
 		Reason: "Hercules accepts a zero count where it is a program check: in format 0, and in format 1 with data chaining (ccw.md sections 1 and 10)",
 		apply:  zeroCount,
@@ -54,6 +59,11 @@ var rules = []Rule{
 		Name:   "midaw-last",
 		Reason: "Hercules does not miss the last flag on the final MIDAW; without it there is a program check (ccw.md sections 3 and 10)",
 		apply:  midawRule(midawNoLast),
+	},
+	{
+		Name:   "midaw-skip",
+		Reason: "Hercules does not let the data that a MIDAW skips pass: what follows gets the bytes that were to be skipped (ccw.md section 3: skipped data count)",
+		apply:  midawSkip,
 	},
 	{
 		Name:   "immediate-length",
@@ -106,10 +116,21 @@ func explain(o *observed) (used []Rule, all bool) {
 	return used, o.equal() && len(used) > 0
 }
 
-// closer reports whether the corrected expectation c has fewer differences
-// than o: a rule that explains nothing is not named.
-func closer(o, c *observed) bool {
-	return len(c.differences()) < len(o.differences()) || o.scsw != c.scsw && c.scsw == o.got.SCSW
+// closer reports whether c differs in fewer bytes than o: a rule that explains
+// nothing is not named.
+func closer(o, c *observed) bool { return c.distance() < o.distance() }
+
+// distance is the number of bytes that differ.
+func (o *observed) distance() int {
+	n := 0
+	for _, d := range o.differences() {
+		for i := range d.Got {
+			if d.Want[i] != d.Got[i] {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 const (
@@ -185,13 +206,41 @@ func (o *observed) recordedCheck(mask cio.SubchannelStatus) bool {
 	return o.scsw.Subchannel()&mask != 0
 }
 
+// isQEMU reports whether a record was made with QEMU.
+func isQEMU(rec *recording.Record) bool {
+	return rec.PMCW == nil && strings.Contains(strings.ToLower(rec.Source), "qemu")
+}
+
 func prefetchBit(o *observed) bool {
-	qemu := o.p.rec.PMCW == nil && strings.Contains(strings.ToLower(o.p.rec.Source), "qemu")
-	if !qemu || !o.p.orb.Prefetch() || o.scsw.Flags()&cio.SCSWPrefetch != 0 {
+	if !isQEMU(o.p.rec) || !o.p.orb.Prefetch() || o.scsw.Flags()&cio.SCSWPrefetch != 0 {
 		return false
 	}
 	o.correct(func(w *cio.SCSW, _ *cio.ESW, _ *cio.ECW) { w.SetFlags(w.Flags() | cio.SCSWPrefetch) })
 	return true
+}
+
+// foreignStatus: the recorded CCW address follows no CCW of this program, and
+// does follow the last one of a program started nearby on another subchannel.
+// Only the address is corrected; that the other program ended alike is why
+// nothing else differs.
+func foreignStatus(o *observed) bool {
+	t := o.p.rec.Trace
+	if !isQEMU(o.p.rec) || o.p.rec.End != recording.Async || len(t) == 0 {
+		return false
+	}
+	behind := func(s *recording.Step) uint32 { return uint32(s.At) + cio.CCWSize }
+	for i := range t {
+		if behind(&t[i]) == o.scsw.CCWAddr() {
+			return false
+		}
+	}
+	for _, r := range o.near {
+		if n := len(r.Trace); n > 0 && r.Device.SchID != o.p.rec.Device.SchID && behind(&r.Trace[n-1]) == o.scsw.CCWAddr() {
+			o.correct(func(w *cio.SCSW, _ *cio.ESW, _ *cio.ECW) { w.SetCCWAddr(behind(&t[len(t)-1])) })
+			return true
+		}
+	}
+	return false
 }
 
 // zeroCount: the first CCW with a count of zero where none may be ends the
@@ -292,6 +341,47 @@ func (p *program) midawFault(at addr.GPA, count int) (midawFault, bool) {
 	return 0, false
 }
 
+// midawSkip: behind a skipped MIDAW of n bytes the recorded data lag by n: our
+// data are the recorded ones n bytes later, as far as those reach.
+func midawSkip(o *observed) bool {
+	for k := range o.p.ops {
+		op := &o.p.ops[k]
+		f := cio.Flags(o.p.rec.Trace[op.first].Flags)
+		if op.first != op.last || f&cio.Modified == 0 || !op.cmd.Class(o.p.f1).Input() {
+			continue
+		}
+		list, whole := o.p.opAreas(op)
+		skipped, behind := 0, []addr.GPA(nil)
+		for _, x := range list {
+			switch {
+			case x.skip:
+				skipped += int(x.n)
+			case skipped > 0:
+				for i := range x.n {
+					behind = append(behind, x.a+addr.GPA(i))
+				}
+			}
+		}
+		if !whole || skipped == 0 || len(behind) == 0 {
+			continue
+		}
+		pos := make(map[addr.GPA]int, len(behind))
+		recorded := make([]byte, len(behind))
+		for i, a := range behind {
+			pos[a] = i
+			if readSegments(o.p.stored, a, recorded[i:i+1]) == 0 {
+				return false
+			}
+		}
+		o.explainRuns(func(a addr.GPA, _, got, _ byte) bool {
+			i, ok := pos[a]
+			return ok && (i+skipped >= len(recorded) || recorded[i+skipped] == got)
+		})
+		return true
+	}
+	return false
+}
+
 // immediateLength: a control command that moved nothing has all of its count
 // left, and in format 1 without SLI and without the ORB's L bit that is
 // incorrect length, which ends chaining. Recorded is a residual of zero, or no
@@ -357,7 +447,14 @@ func rejectResidual(o *observed) bool {
 	if cio.Sense0(sense)&cio.CommandReject == 0 {
 		return false
 	}
-	o.correct(func(w *cio.SCSW, _ *cio.ESW, _ *cio.ECW) { w.SetCount(s.Count) })
+	length := o.p.f1 && cio.Flags(s.Flags)&cio.SuppressLength == 0 && !o.p.orb.SuppressIL()
+	o.correct(func(w *cio.SCSW, _ *cio.ESW, _ *cio.ECW) {
+		w.SetCount(s.Count)
+		// Whether a rejected command counts as an immediate one is open.
+		if length && o.got.SCSW.Subchannel() == cio.IncorrectLength {
+			w.SetSubchannel(cio.IncorrectLength)
+		}
+	})
 	return true
 }
 
@@ -373,7 +470,7 @@ func lateCheck(o *observed) bool {
 		return false
 	}
 	n := o.got.SCSW.Count()
-	if n > s.Count || o.got.SCSW.Device()&^cio.Ended != 0 {
+	if n > s.Count || o.got.SCSW.Device()&^cio.Ended != 0 || o.got.SCSW.Subchannel() != o.scsw.Subchannel() {
 		return false
 	}
 	// What of this CCW's data got through is recorded for input.

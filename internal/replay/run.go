@@ -3,7 +3,6 @@ package replay
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/softmdev/softmdev/translate/addr"
@@ -98,7 +97,7 @@ func (s *Scenario) run(ctx context.Context, each func(*Result), careful bool) (s
 			sum.Stopped = true
 			return sum, nil, err
 		}
-		r, err := m.replay(s, s.prepare(i), careful)
+		r, err := m.replay(s, i, careful)
 		if err != nil {
 			return sum, nil, err
 		}
@@ -108,8 +107,8 @@ func (s *Scenario) run(ctx context.Context, each func(*Result), careful bool) (s
 		sum.Programs++
 		sum.Outcomes[r.Outcome]++
 		sum.Work.add(r.Work)
-		for _, n := range r.Rules {
-			sum.Rules[n]++
+		for _, x := range r.Rules {
+			sum.Rules[x.Name]++
 		}
 		if each != nil {
 			each(r)
@@ -130,8 +129,9 @@ func (s *Scenario) runAll(ctx context.Context) (*Summary, []addr.GPA, error) {
 	return s.run(ctx, nil, false)
 }
 
-// replay runs one record and compares. The memory is poison before and after.
-func (m *machine) replay(s *Scenario, r *prepared, careful bool) (*Result, error) {
+// replay runs record i and compares. The memory is poison before and after.
+func (m *machine) replay(s *Scenario, i int, careful bool) (*Result, error) {
+	r := s.prepare(i)
 	rec := r.rec
 	res := &Result{
 		File: s.File, Line: r.line, Scenario: s.Name, Seq: rec.Seq, Name: rec.Name, Device: rec.Device.Key(),
@@ -164,7 +164,8 @@ func (m *machine) replay(s *Scenario, r *prepared, careful bool) (*Result, error
 		// What it stores is not known, so what it stored is no difference.
 		runs = nil
 	}
-	res.judge(observe(r.p, &out.irb, runs), &out, s.known[rec.Seq])
+	near := s.recs[max(0, i-nearby):min(len(s.recs), i+nearby+1)]
+	res.judge(observe(r.p, near, &out.irb, runs), &out, s.known[rec.Seq])
 	if careful {
 		for _, a := range m.ram.Sweep() {
 			res.stray, res.Outcome = true, Fail
@@ -179,6 +180,9 @@ func (m *machine) replay(s *Scenario, r *prepared, careful bool) (*Result, error
 	}
 	return res, nil
 }
+
+// nearby is how many records before and after one a rule may look at.
+const nearby = 8
 
 // judge draws the verdict.
 func (r *Result) judge(o *observed, out *ran, known Known) {
@@ -208,12 +212,7 @@ func (r *Result) explain(o *observed, known Known) {
 		all = true
 		rules = append(rules, Rule{Name: KnownFile, Reason: known.Reason})
 	}
-	var reasons []string
-	for _, x := range rules {
-		r.Rules = append(r.Rules, x.Name)
-		reasons = append(reasons, x.Reason)
-	}
-	r.Reason = strings.Join(reasons, "; ")
+	r.Rules = rules
 	switch {
 	case !all:
 		r.Outcome = Fail

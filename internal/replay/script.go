@@ -34,7 +34,10 @@ func (p *program) scriptOp(op *operation, last bool) scripted.Op {
 	channel := cio.SubchannelStatus(s.CStat)
 	checked := channel&anyCheck != 0
 	chained := cio.Flags(p.rec.Trace[op.last].Flags)&cio.ChainData != 0
-	out.More = channel&cio.IncorrectLength != 0 && s.Resid == 0 && !chained
+	// Where SLI hides it, nobody knows whether the device had more; that it
+	// had shows only where the channel should have asked for it.
+	hidden := cio.Flags(p.rec.Trace[op.last].Flags)&cio.SuppressLength != 0 && op.first != op.last
+	out.More = s.Resid == 0 && !chained && (hidden || channel&cio.IncorrectLength != 0)
 	if status == 0 {
 		out.Status = cio.Ended // the check was found before the device ended
 	}

@@ -72,6 +72,9 @@ func newProgram(rec *recording.Record) *program {
 		// leaves the device status zero.
 		op.device = !op.ended || end.DStat != 0 || op.first != op.last
 	}
+	if n := len(p.ops); n > 0 && rec.End == recording.Suspended && !p.ops[n-1].ended {
+		p.ops[n-1].device = false // the CCW with the S flag was not executed
+	}
 	return p
 }
 

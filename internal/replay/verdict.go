@@ -52,8 +52,7 @@ type Result struct {
 	Emulated bool   // ran on a device model, else on the recorded device side
 	Outcome  Outcome
 	Diffs    []Difference // also those that were expected
-	Rules    []string     // names of the rules that explain them
-	Reason   string       // of the rules, or of the operator's list
+	Rules    []Rule       // that explain them, all or (in a failure) some
 	// Err is what the mediator found wrong with the program, positioned.
 	// A guest's mistake; not a difference.
 	Err error
@@ -85,6 +84,8 @@ func (w *Work) add(v Work) {
 // the expectation to what the architecture says; see rules.go.
 type observed struct {
 	p *program
+	// near are the records around it in the file.
+	near []*recording.Record
 	// Expectation, as far as recorded.
 	scsw    cio.SCSW
 	esw     cio.ESW
@@ -99,8 +100,8 @@ type observed struct {
 }
 
 // observe pairs what p recorded with what happened.
-func observe(p *program, got *cio.IRB, runs []Run) *observed {
-	o := &observed{p: p, got: *got, runs: runs}
+func observe(p *program, near []*recording.Record, got *cio.IRB, runs []Run) *observed {
+	o := &observed{p: p, near: near, got: *got, runs: runs}
 	if e := p.rec.Expect; e != nil {
 		if e.SCSW != nil {
 			o.scsw, o.hasSCSW = *e.SCSW, true
