@@ -96,9 +96,14 @@ func (d *Device) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus 
 }
 
 func (d *Device) input(op *Op, x *channel.Transfer) {
-	x.Accept() // a command that reads is never immediate
+	// A command that reads is never immediate, unless the device rejects it.
+	if op.Moved > 0 || op.Status&cio.UnitCheck == 0 {
+		x.Accept()
+	}
 	data := op.Data[:min(len(op.Data), max(op.Moved, 0))]
-	x.Store(data)
+	if len(data) > 0 {
+		x.Store(data)
+	}
 	if rest := op.Moved - len(data); rest > 0 {
 		x.Skip(rest)
 	}
