@@ -41,10 +41,6 @@ func (x *Transfer) locate() bool {
 			k.piece = k.left
 			if !k.skip {
 				k.piece = min(k.left, inPage(k.addr, backward))
-				if !x.withinLimit(backward) {
-					x.fail(cio.ProgramCheck, !k.indirect(x) && !x.dataNext && !x.moved)
-					return false
-				}
 			}
 		}
 		n := min(k.behind, k.piece)
@@ -53,10 +49,6 @@ func (x *Transfer) locate() bool {
 			return true
 		}
 	}
-}
-
-func (k *cursor) indirect(x *Transfer) bool {
-	return x.flags&(cio.Indirect|cio.Modified) != 0
 }
 
 // inPage is the number of bytes from a to the end of its page, or, backward,
@@ -96,7 +88,7 @@ func (x *Transfer) direct(rest uint64) bool {
 		first, end = uint64(x.addr)+1-rest, uint64(x.addr)+1
 	}
 	// Below 0 first is near 2^64, beyond every end.
-	ok := first < end && end <= p.limit
+	ok := first < end && end <= p.limit && x.withinLimit(first, end-1)
 	if ok && x.s.check != nil {
 		err := x.s.check.Check(addr.HPA(first), addr.Len(rest), 0)
 		ok = err == nil || checkOf(err) != cio.ProgramCheck
@@ -176,7 +168,7 @@ func (x *Transfer) idaw(rest uint64) bool {
 		return false
 	}
 	k.addr, k.left = a, min(p.block-in, rest)
-	return true
+	return x.limited()
 }
 
 // midaw begins the data of the next MIDAW.
@@ -202,19 +194,29 @@ func (x *Transfer) midaw(rest uint64) bool {
 		return false
 	}
 	k.addr, k.left = w.Addr, n
+	return k.skip || x.limited()
+}
+
+// limited reports whether the element at the cursor, a list word's, is where
+// address-limit checking lets data be; the check is set if it is not.
+func (x *Transfer) limited() bool {
+	k := &x.cursor
+	low, high := k.addr, k.addr+(k.left-1)
+	if x.class == cio.ClassReadBackward {
+		low, high = k.addr-(k.left-1), k.addr
+	}
+	if !x.withinLimit(low, high) {
+		x.fail(cio.ProgramCheck, false)
+		return false
+	}
 	return true
 }
 
-// withinLimit reports whether the piece at the cursor is where address-limit
-// checking lets data be.
+// withinLimit reports whether address-limit checking lets data be from low to
+// high, both inclusive.
 //
 // Specification: SA22-7832, "Address-Limit Checking".
-func (x *Transfer) withinLimit(backward bool) bool {
-	k := &x.cursor
-	low, high := k.addr, k.addr+k.piece-1
-	if backward {
-		low, high = k.addr-(k.piece-1), k.addr
-	}
+func (x *Transfer) withinLimit(low, high uint64) bool {
 	limit := uint64(x.s.cfg.AddressLimit)
 	switch x.s.prog.limitMode {
 	case 1:
