@@ -311,7 +311,11 @@ func (d *Duel) memory(src Source, n addr.Len) Memory {
 	case 0:
 		return RemoteMemory(RAM(d.arenas.Remote[off:]), RAM(d.arenas.RemoteCopy[off:]))
 	case 1:
-		return BytesMemory(d.arenas.Process[off:], RAM(d.arenas.ProcessCopy[off:]))
+		end := addr.Len(ArenaLen)
+		if n > 0 {
+			end = off + n - addr.Len(src(32, "too short")/31)
+		}
+		return BytesMemory(d.arenas.Process[off:end:end], RAM(d.arenas.ProcessCopy[off:]))
 	}
 	hva := HVAOf(d.arenas.Process) + addr.HVA(off)
 	if src(32, "oddity") == 0 && off > 0 {

@@ -90,7 +90,7 @@ func (m *Model) rangeOf(iova addr.IOVA, n addr.Len, mem Memory) (addr.Range[addr
 	if !ok {
 		return r, errs.ErrOverflow
 	}
-	if mem.Kind != translate.KindRemote {
+	if mem.Kind == translate.KindProcess {
 		if _, ok := addr.RangeOf(mem.HVA, n); !ok {
 			return r, errs.ErrOverflow
 		}
@@ -98,12 +98,21 @@ func (m *Model) rangeOf(iova addr.IOVA, n addr.Len, mem Memory) (addr.Range[addr
 	return r, nil
 }
 
-func (m *Model) aligned(iova addr.IOVA, n addr.Len, mem Memory) bool {
+// fits is what A2 says of vaddr and size beside the wrap: both are aligned, as
+// the iova is, and - ours - bytes are as many as the mapping has. Go memory
+// need not be aligned.
+func (m *Model) fits(iova addr.IOVA, n addr.Len, mem Memory) error {
 	a := uint64(iova) | uint64(n)
-	if mem.Kind != translate.KindRemote {
+	if mem.Kind == translate.KindProcess {
 		a |= uint64(mem.HVA)
 	}
-	return a&uint64(m.page-1) == 0
+	if a&uint64(m.page-1) != 0 {
+		return errs.ErrMisaligned
+	}
+	if mem.Kind == translate.KindBytes && mem.Len < n {
+		return errs.ErrInvalid
+	}
+	return nil
 }
 
 func (s *modelState) mapOne(m *Model, iova addr.IOVA, n addr.Len, mem Memory, access addr.Access) error {
@@ -114,8 +123,8 @@ func (s *modelState) mapOne(m *Model, iova addr.IOVA, n addr.Len, mem Memory, ac
 	if access == 0 || access&^addr.ReadWrite != 0 {
 		return errs.ErrInvalid
 	}
-	if !m.aligned(iova, n, mem) {
-		return errs.ErrMisaligned
+	if err := m.fits(iova, n, mem); err != nil {
+		return err
 	}
 	for _, old := range s.maps {
 		if old.r.Overlaps(r) {
@@ -271,8 +280,8 @@ func (m *Model) Resume(iova addr.IOVA, n addr.Len, mem Memory) error {
 	if err != nil {
 		return err
 	}
-	if !m.aligned(iova, n, mem) {
-		return errs.ErrMisaligned
+	if err := m.fits(iova, n, mem); err != nil {
+		return err
 	}
 	any := false
 	for i := range m.state.maps {
@@ -331,14 +340,10 @@ func (s *modelState) clone() modelState {
 func (m *Model) Info() translate.Info {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	info := translate.Info{
+	return translate.Info{
 		PageSizes: m.sizes, Ranges: slices.Clone(m.ranges), DMAAvail: uint32(m.max - len(m.state.maps)),
-		DirtyPageSizes: m.sizes, MaxDirtyBitmap: maxBitmap,
+		DirtyPageSizes: uint64(m.page), MaxDirtyBitmap: maxBitmap,
 	}
-	if len(info.Ranges) == 0 {
-		info.Ranges = []addr.Range[addr.IOVA]{addr.Whole[addr.IOVA]()}
-	}
-	return info
 }
 
 // Mappings implements [Store].
@@ -349,7 +354,7 @@ func (m *Model) Mappings() []Mapping {
 	for _, old := range m.state.maps {
 		row := Mapping{old.r, old.access, old.mem.Kind, old.mem.HVA, old.suspended}
 		if old.suspended {
-			row.Kind, row.HVA = translate.KindNone, 0
+			row.HVA = 0
 		}
 		out = append(out, row)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/softmdev/softmdev/mdev/errs"
+	"github.com/softmdev/softmdev/translate"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
@@ -27,7 +28,9 @@ func (m *Model) Lookup(iova addr.IOVA) (Run, bool) {
 		return Run{}, false
 	}
 	run := Run{Access: old.access, Kind: old.mem.Kind, Len: addr.Len(old.r.Last()-iova) + 1}
-	run.HVA = old.mem.HVA + addr.HVA(iova-old.r.Start())
+	if old.mem.Kind != translate.KindRemote {
+		run.HVA = old.mem.HVA + addr.HVA(iova-old.r.Start())
+	}
 	return run, true
 }
 

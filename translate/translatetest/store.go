@@ -86,14 +86,14 @@ type Op struct {
 type Mapping struct {
 	Range     addr.Range[addr.IOVA]
 	Access    addr.Access
-	Kind      translate.Kind // KindNone while suspended
+	Kind      translate.Kind // while suspended: what it was
 	HVA       addr.HVA       // 0 for remote and for suspended memory
 	Suspended bool
 }
 
 // Run is what a look-up finds: the rest of the mapping from the address on.
 type Run struct {
-	HVA    addr.HVA // of remote memory: the offset in the mapping
+	HVA    addr.HVA // 0 for remote memory
 	Len    addr.Len
 	Access addr.Access
 	Kind   translate.Kind
