@@ -1,0 +1,9 @@
+package ccwbench
+
+import (
+	"testing"
+
+	"github.com/softmdev/softmdev/internal/bench"
+)
+
+func BenchmarkCCW(b *testing.B) { bench.Test(b, Benchmarks()) }
