@@ -18,12 +18,32 @@ import (
 type Memory struct {
 	header   Header
 	geometry Geometry
-	base     []byte   // whole image with header, read-only; nil for a blank volume
-	own      [][]byte // by track: nil where the base counts, a slot, or shorter: packed
+	base     []byte // whole image with header, read-only; nil for a blank volume
+	own      []*cylinder
 	work     [4]work
 	next     int    // of work, to give up next
 	packed   []byte // on its way to own
 	readOnly bool
+}
+
+// cylinder has the changed tracks of a cylinder: for each head nil where the
+// base counts, a slot, or something shorter: a packed track.
+type cylinder [Heads][]byte
+
+// changed is the changed track, nil where the base counts.
+func (m *Memory) changed(track uint32) []byte {
+	if c := m.own[track/Heads]; c != nil {
+		return c[track%Heads]
+	}
+	return nil
+}
+
+func (m *Memory) change(track uint32, b []byte) {
+	c := &m.own[track/Heads]
+	if *c == nil {
+		*c = new(cylinder)
+	}
+	(*c)[track%Heads] = b
 }
 
 // work is a slot in which a track is unpacked. Beside being looked at it may
@@ -50,7 +70,7 @@ func FromBytes(b []byte) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Memory{header: h, geometry: g, base: b, own: make([][]byte, g.Tracks())}
+	m := &Memory{header: h, geometry: g, base: b, own: make([]*cylinder, g.Cylinders)}
 	if err := checkEnds(m); err != nil {
 		return nil, err
 	}
@@ -64,7 +84,7 @@ func Blank(cfg CreateConfig) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Memory{header: h, geometry: g, own: make([][]byte, g.Tracks())}, nil
+	return &Memory{header: h, geometry: g, own: make([]*cylinder, g.Cylinders)}, nil
 }
 
 // Geometry implements [Image].
@@ -81,13 +101,13 @@ func (m *Memory) ReadOnly() bool { return m.readOnly }
 
 // Track implements [Image]. It fails for no track that the volume has.
 func (m *Memory) Track(track uint32) ([]byte, error) {
-	if track >= uint32(len(m.own)) {
+	if track >= m.geometry.Tracks() {
 		return nil, trackErr(track, errs.ErrNotFound)
 	}
 	if w := m.working(track); w != nil {
 		return w.slot, nil
 	}
-	switch o := m.own[track]; {
+	switch o := m.changed(track); {
 	case len(o) == SlotSize:
 		return o, nil
 	case o == nil && m.base != nil:
@@ -103,7 +123,7 @@ func (m *Memory) Edit(track uint32) ([]byte, error) {
 		return nil, trackErr(track, errs.ErrPermission)
 	}
 	s, err := m.Track(track)
-	if err != nil || len(m.own[track]) == SlotSize {
+	if err != nil || len(m.changed(track)) == SlotSize {
 		return s, err
 	}
 	w := m.working(track)
@@ -132,9 +152,10 @@ func (m *Memory) take(track uint32) *work {
 	if w.dirty {
 		var ok bool
 		if m.packed, ok = pack(m.packed[:0], w.slot); ok {
-			m.own[w.track] = bytes.Clone(m.packed)
+			m.change(w.track, bytes.Clone(m.packed))
 		} else {
-			m.own[w.track], w.slot = w.slot, nil
+			m.change(w.track, w.slot)
+			w.slot = nil
 		}
 	}
 	if w.slot == nil {
@@ -147,7 +168,7 @@ func (m *Memory) take(track uint32) *work {
 // unpack brings a track that is packed, or blank, into a work slot.
 func (m *Memory) unpack(track uint32) *work {
 	w := m.take(track)
-	if o := m.own[track]; o != nil {
+	if o := m.changed(track); o != nil {
 		unpack(w.slot, o)
 	} else {
 		putBlank(w.slot, AddressOf(track))
@@ -179,7 +200,7 @@ func (m *Memory) WriteTo(w io.Writer) (int64, error) {
 	m.header.Encode(&head)
 	n, err := w.Write(head[:])
 	total := int64(n)
-	for t := uint32(0); err == nil && t < uint32(len(m.own)); t++ {
+	for t := uint32(0); err == nil && t < m.geometry.Tracks(); t++ {
 		var s []byte
 		if s, err = m.Track(t); err != nil {
 			break
