@@ -3,6 +3,7 @@ package translate
 import (
 	"io"
 
+	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
@@ -10,7 +11,7 @@ import (
 type Kind uint8
 
 const (
-	// KindNone is a mapping whose memory is suspended.
+	// KindNone is the kind of the zero Memory.
 	KindNone Kind = iota
 	// KindBytes is memory of this process that cannot vanish.
 	KindBytes
@@ -41,11 +42,13 @@ func (k Kind) String() string {
 }
 
 // RemoteMemory is memory reached by messages, such as the memory of a client
-// that shared no file. Offset 0 is the first byte of the mapping.
+// that shared no file. Offset 0 is the first byte of the mapping. A short
+// transfer must come with an error.
 //
 // The methods are called inside a reader section, so an Unmap waits for them:
 // they must return in bounded time, and the goroutine that delivers their
-// answer must not be the one that calls Unmap.
+// answer must not be the one that calls Unmap. They may be called from many
+// readers at once.
 type RemoteMemory interface {
 	io.ReaderAt
 	io.WriterAt
@@ -63,20 +66,106 @@ type Memory struct {
 }
 
 // Bytes is memory of this process that the caller vouches for: it stays
-// readable and writable until the mapping is gone. The store keeps b alive.
+// readable and writable until the mapping is gone. It is copied without a
+// guard, so memory that a peer can truncate must not come this way. The store
+// keeps b alive. b must be at least as long as the mapping; it need not be
+// aligned to a page.
 func Bytes(b []byte) Memory { return Memory{kind: KindBytes, bytes: b} }
 
-// Process is the address space of this process from hva on. Touching it may
-// fault (a file mapped there may be truncated by a peer); a fault becomes
+// Process is the address space of this process from hva on, aligned to the
+// smallest page. Nothing need be there: touching it may fault at any time (a
+// file mapped there may be truncated by a peer), and a fault becomes
 // errs.ErrFault.
 func Process(hva addr.HVA) Memory { return Memory{kind: KindProcess, hva: hva} }
 
-// File is the file of descriptor fd from offset off on. The store maps it
-// shared and does not keep fd: the caller may close it when Map returns.
+// File is the file of descriptor fd from offset off on, aligned to the page
+// size of the host. The store maps it, shared, with the protection that the
+// access of the mapping asks for, and unmaps it when the mapping is gone. It
+// does not keep fd: the caller may close it when Map returns. The file may be
+// shorter than the mapping, or become so: touching what is not there is
+// errs.ErrFault.
 func File(fd int, off int64) Memory { return Memory{kind: KindFile, fd: fd, off: off} }
 
-// Remote is memory reached by messages.
+// Remote is memory reached by messages. Offsets beyond 2^63-1 cannot be
+// expressed and read as errs.ErrFault.
 func Remote(r RemoteMemory) Memory { return Memory{kind: KindRemote, remote: r} }
 
 // Kind says what m is.
 func (m Memory) Kind() Kind { return m.kind }
+
+// check is what can be said of n bytes of m before anything is done.
+func (m Memory) check(n addr.Len) error {
+	switch m.kind {
+	case KindBytes:
+		if uint64(len(m.bytes)) < uint64(n) {
+			return errs.ErrInvalid
+		}
+	case KindRemote:
+		if m.remote == nil {
+			return errs.ErrInvalid
+		}
+	case KindFile:
+		if m.fd < 0 || m.off < 0 {
+			return errs.ErrInvalid
+		}
+	case KindProcess:
+	default:
+		return errs.ErrInvalid
+	}
+	return nil
+}
+
+// wraps reports whether n bytes of m would pass the last address or offset.
+func (m Memory) wraps(n addr.Len) bool {
+	switch m.kind {
+	case KindProcess:
+		r, ok := addr.RangeOf(m.hva, n)
+		return !ok || uint64(r.Last())>>(pointerBits-1)>>1 != 0
+	case KindFile:
+		return m.off >= 0 && uint64(n) > uint64(1<<63-1-m.off)+1
+	}
+	return false
+}
+
+// alignment is the address in m that must be aligned like the IOVA.
+func (m Memory) alignment() uint64 {
+	switch m.kind {
+	case KindProcess:
+		return uint64(m.hva)
+	case KindFile:
+		return uint64(m.off)
+	}
+	return 0
+}
+
+// backing keeps the memory of one mapping until it is released.
+type backing struct {
+	bytes  []byte // KindBytes: keeps it alive
+	mapped []byte // KindFile: ours to unmap
+}
+
+// open makes n bytes of m reachable: their address, and what to release
+// later. access says how they will be touched.
+func (m Memory) open(n addr.Len, access addr.Access) (base uint64, b backing, err error) {
+	switch m.kind {
+	case KindBytes:
+		return uint64(hvaOf(m.bytes)), backing{bytes: m.bytes}, nil
+	case KindProcess:
+		return uint64(m.hva), backing{}, nil
+	case KindFile:
+		p, err := mapFile(m.fd, m.off, n, access)
+		if err != nil {
+			return 0, backing{}, err
+		}
+		return uint64(hvaOf(p)), backing{mapped: p}, nil
+	}
+	return 0, backing{}, nil
+}
+
+// release cannot fail.
+func (b *backing) release() {
+	if b.mapped != nil {
+		unmapFile(b.mapped)
+	}
+	*b = backing{}
+}

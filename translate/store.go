@@ -1,158 +1,244 @@
 package translate
 
 import (
+	"cmp"
 	"context"
-	"iter"
+	"fmt"
+	"math/bits"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
-// Config sets the limits of a Store. The zero Config is the default.
+const (
+	// DefaultMaxMappings is type1's dma_entry_limit.
+	DefaultMaxMappings = 65535
+	// defaultDeadline bounds a wait whose context has no deadline.
+	defaultDeadline = 5 * time.Second
+)
+
+// Config sets the limits of a [Store]. The zero Config, or a nil one, is the
+// default.
 type Config struct {
-	// MaxMappings is the entry limit; 0 means 65,535 (type1's
-	// dma_entry_limit).
+	// MaxMappings is the entry limit; 0 means DefaultMaxMappings.
 	MaxMappings int
 	// PageSizes is the bitmap of supported page sizes; 0 means 4 KiB and
 	// every larger power of two. The lowest bit is the alignment of every
-	// mapping.
+	// mapping. Sizes below 4 KiB are replaced by 4 KiB, as type1 does.
 	PageSizes uint64
-	// Ranges are the valid IOVA windows; empty means all.
+	// Ranges are the valid IOVA windows; a mapping must lie wholly in one of
+	// them. Empty means that all addresses are valid. What is reserved (an
+	// MSI window) is a gap between them.
 	Ranges []addr.Range[addr.IOVA]
 	// V1 selects the unmap rules of VFIO_TYPE1_IOMMU; the default is
 	// VFIO_TYPE1v2_IOMMU.
 	V1 bool
-	// Deadline bounds the wait for holders and readers when the context has
-	// no deadline; 0 means 5 s.
+	// Deadline bounds the wait for holders and readers when the context of
+	// the call has no deadline; 0 means 5 s.
 	Deadline time.Duration
 }
 
-// Store maps IOVA to memory.
-type Store struct{ cfg Config }
+// Store maps IOVA to memory by the rules of the kernel's type1 IOMMU. Make one
+// with [New]. All methods may be called concurrently; operations that change
+// the mappings are done one after another. See the package comment.
+type Store struct {
+	hot hot // what readers look at, on a cache line of its own
 
-// New returns an empty store. A nil cfg is the default.
+	max       int                     // immutable
+	pageSizes uint64                  // immutable
+	pageShift int                     // immutable; log2 of the smallest page
+	ranges    []addr.Range[addr.IOVA] // immutable
+	v1        bool                    // immutable
+	deadline  time.Duration           // immutable
+
+	// entries are the mappings by ID, in chunks that never move.
+	entries []atomic.Pointer[entryChunk] // immutable slice
+	fast    atomic.Int32                 // readers that need a barrier
+	dirty   dirtyBudget
+
+	mu      sync.Mutex
+	idle    sync.Cond                // guarded by mu; busy turned false
+	busy    bool                     // guarded by mu; an operation is under way with mu released
+	closed  bool                     // guarded by mu
+	tree    tree                     // guarded by mu; changed only by the operation under way
+	count   int                      // guarded by mu; mappings
+	delta   int                      // guarded by mu; change of count by the transaction under way
+	freeIDs []uint32                 // guarded by mu
+	limbo   limbo                    // guarded by mu
+	readers []*Reader                // guarded by mu; copied on change
+	holders []*holding               // guarded by mu; copied on change
+	rs      [1]addr.Range[addr.IOVA] // of the operation under way
+	bound   boundedContext           // of the operation under way
+}
+
+// hot is read by every look-up and written by every unmap.
+type hot struct {
+	_        [64]byte
+	view     atomic.Pointer[view]
+	gen      atomic.Uint64 // odd while something vanishes
+	tracking atomic.Bool   // the dirty log is on
+	_        [64]byte
+}
+
+// entry is the cold part of a mapping.
+type entry struct {
+	// Immutable while a reader can see the mapping:
+	start, last uint64       // first IOVA, offset of the last byte
+	remote      RemoteMemory // of KindRemote
+
+	hold  backing // guarded by Store.mu
+	dirty dirtyLog
+}
+
+const entryChunkLen = 64
+
+type entryChunk [entryChunkLen]entry
+
+func (s *Store) entry(id uint32) *entry {
+	return &s.entries[id/entryChunkLen].Load()[id%entryChunkLen]
+}
+
+// New returns an empty store. It fails with errs.ErrInvalid when the limit is
+// negative, no page size is left, or the ranges overlap.
 func New(cfg *Config) (*Store, error) {
 	if cfg == nil {
 		cfg = &Config{}
 	}
-	return &Store{cfg: *cfg}, nil
+	s := &Store{
+		max:       cmp.Or(cfg.MaxMappings, DefaultMaxMappings),
+		pageSizes: cmp.Or(cfg.PageSizes, ^addr.PageMask),
+		ranges:    slices.Clone(cfg.Ranges),
+		v1:        cfg.V1,
+		deadline:  cmp.Or(cfg.Deadline, defaultDeadline),
+	}
+	// vfio_iommu_type1.c vfio_update_pgsize_bitmap: sizes below the page are
+	// hidden, the page itself offered in their stead.
+	if s.pageSizes&addr.PageMask != 0 {
+		s.pageSizes = s.pageSizes&^addr.PageMask | uint64(addr.PageSize)
+	}
+	s.pageShift = bits.TrailingZeros64(s.pageSizes)
+	if s.max < 0 || s.max >= isTable/4 || s.deadline < 0 {
+		return nil, fmt.Errorf("limit of %d mappings, deadline %v: %w", s.max, s.deadline, errs.ErrInvalid)
+	}
+	slices.SortFunc(s.ranges, func(a, b addr.Range[addr.IOVA]) int { return cmp.Compare(a.Start(), b.Start()) })
+	for i := 1; i < len(s.ranges); i++ {
+		if s.ranges[i-1].Overlaps(s.ranges[i]) {
+			return nil, fmt.Errorf("valid ranges %v and %v overlap: %w", s.ranges[i-1], s.ranges[i], errs.ErrInvalid)
+		}
+	}
+	// Twice the limit: a batch may replace every mapping, and the old ones
+	// keep their IDs until no reader can see them.
+	s.entries = make([]atomic.Pointer[entryChunk], 2*s.max/entryChunkLen+2)
+	s.idle.L = &s.mu
+	s.hot.gen.Store(2)
+	s.tree.init(&s.hot.view)
+	return s, nil
 }
 
-// Close unmaps everything.
-func (s *Store) Close() error { return nil }
-
-// Map adds a mapping.
-func (s *Store) Map(iova addr.IOVA, n addr.Len, m Memory, access addr.Access) error {
-	return errs.ErrNotSupported
+// Close unmaps everything, as UnmapAll does with the store's own deadline, and
+// refuses new mappings with errs.ErrGone from then on. When a holder does not
+// let go it fails with errs.ErrBusy and the store stays as it was.
+func (s *Store) Close() error {
+	_, err := s.UnmapAll(context.Background())
+	if err != nil {
+		return err
+	}
+	s.lockOp()
+	s.closed = true
+	s.unlockOp()
+	return nil
 }
 
-// Unmap removes the mappings in a range.
-func (s *Store) Unmap(ctx context.Context, iova addr.IOVA, n addr.Len) (addr.Len, error) {
-	return 0, errs.ErrNotSupported
+// Generation changes whenever something that a reader may have cached is gone
+// or about to go. A cache of look-ups that were made inside a section is valid
+// while the generation is the even number it was before they were made.
+func (s *Store) Generation() uint64 { return s.hot.gen.Load() }
+
+// lockOp begins an operation that changes the store: after it no other one is
+// under way.
+func (s *Store) lockOp() {
+	s.mu.Lock()
+	for s.busy {
+		s.idle.Wait()
+	}
 }
 
-// UnmapAll removes every mapping.
-func (s *Store) UnmapAll(ctx context.Context) (addr.Len, error) { return 0, errs.ErrNotSupported }
-
-// UnmapDirty is Unmap that also returns the dirty bits of what it removed.
-func (s *Store) UnmapDirty(ctx context.Context, iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64) (addr.Len, error) {
-	return 0, errs.ErrNotSupported
+// unlockBusy releases the lock in the middle of an operation: look-ups,
+// readers and reports go on, other operations wait.
+func (s *Store) unlockBusy() {
+	s.busy = true
+	s.mu.Unlock()
 }
 
-// Suspend takes the memory from the mappings in a range.
-func (s *Store) Suspend(ctx context.Context, iova addr.IOVA, n addr.Len) (addr.Len, error) {
-	return 0, errs.ErrNotSupported
+// lockBusy resumes an operation after unlockBusy.
+func (s *Store) lockBusy() {
+	s.mu.Lock()
+	s.busy = false
 }
 
-// SuspendAll is Suspend of every mapping.
-func (s *Store) SuspendAll(ctx context.Context) (addr.Len, error) { return 0, errs.ErrNotSupported }
-
-// Resume gives new memory to a suspended mapping.
-func (s *Store) Resume(iova addr.IOVA, n addr.Len, m Memory) error { return errs.ErrNotSupported }
-
-// Op is one operation of a batch.
-type Op struct {
-	unmap  bool
-	iova   addr.IOVA
-	n      addr.Len
-	mem    Memory
-	access addr.Access
+// unlockOp ends an operation, letting in one that waited.
+func (s *Store) unlockOp() {
+	s.mu.Unlock()
+	s.idle.Signal()
 }
 
-// MapOp is Map in a batch.
-func MapOp(iova addr.IOVA, n addr.Len, m Memory, access addr.Access) Op {
-	return Op{iova: iova, n: n, mem: m, access: access}
+// limbo holds what is unpublished but may still be in a reader's hands.
+type limbo struct {
+	recs, tables, ids []uint32
 }
 
-// UnmapOp is Unmap in a batch.
-func UnmapOp(iova addr.IOVA, n addr.Len) Op { return Op{unmap: true, iova: iova, n: n} }
-
-// Apply does all operations or none.
-func (s *Store) Apply(ctx context.Context, ops ...Op) error { return errs.ErrNotSupported }
-
-// Info is what VFIO_IOMMU_GET_INFO reports.
-type Info struct {
-	PageSizes      uint64                  // supported page sizes, one bit each
-	Ranges         []addr.Range[addr.IOVA] // valid windows, sorted; never empty
-	DMAAvail       uint32                  // mappings that may still be made
-	DirtyPageSizes uint64                  // page sizes of the dirty log
-	MaxDirtyBitmap addr.Len                // largest dirty bitmap, bytes
+// reap recycles limbo. Precondition: a quiesce has succeeded since the last
+// addition to it.
+func (s *Store) reap() {
+	l := &s.limbo
+	s.tree.freeRecs = append(s.tree.freeRecs, l.recs...)
+	for _, t := range l.tables {
+		s.recycleTable(t)
+	}
+	for _, id := range l.ids {
+		s.freeEntry(id)
+	}
+	l.recs, l.tables, l.ids = l.recs[:0], l.tables[:0], l.ids[:0]
 }
 
-// Info reports the store's limits.
-func (s *Store) Info() Info { return Info{} }
-
-// Mapping describes one mapping.
-type Mapping struct {
-	Range     addr.Range[addr.IOVA]
-	Access    addr.Access
-	Kind      Kind
-	HVA       addr.HVA // of the first byte; 0 for KindRemote and KindNone
-	ID        uint32
-	Suspended bool
+func (s *Store) recycleTable(n uint32) {
+	if s.tree.used[n] != 0 { // an old version, never emptied
+		clear(s.tree.slots(n))
+	}
+	s.tree.freeTables = append(s.tree.freeTables, n)
 }
 
-// Mappings yields the mappings in ascending order.
-func (s *Store) Mappings() iter.Seq[Mapping] { return func(func(Mapping) bool) {} }
-
-// DirtyStart starts the dirty log.
-func (s *Store) DirtyStart() error { return errs.ErrNotSupported }
-
-// DirtyStop stops it.
-func (s *Store) DirtyStop() error { return errs.ErrNotSupported }
-
-// DirtyGet reports the dirty pages.
-func (s *Store) DirtyGet(iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64, clear bool) error {
-	return errs.ErrNotSupported
+// newEntry takes a free ID. It fails only when as many mappings as the limit
+// allows wait for a reader that stays in its section.
+func (s *Store) newEntry() (uint32, error) {
+	if n := len(s.freeIDs); n > 0 {
+		id := s.freeIDs[n-1]
+		s.freeIDs = s.freeIDs[:n-1]
+		return id, nil
+	}
+	for i := range s.entries {
+		if s.entries[i].Load() != nil {
+			continue
+		}
+		s.entries[i].Store(new(entryChunk))
+		for j := entryChunkLen - 1; j > 0; j-- {
+			s.freeIDs = append(s.freeIDs, uint32(i*entryChunkLen+j))
+		}
+		return uint32(i * entryChunkLen), nil
+	}
+	return 0, errs.ErrNoSpace
 }
 
-// MarkDirty notes that memory was written behind the store's back.
-func (s *Store) MarkDirty(iova addr.IOVA, n addr.Len) {}
-
-// Generation changes whenever something that a reader may have cached is
-// gone.
-func (s *Store) Generation() uint64 { return 0 }
-
-// Check verifies the store's structure.
-func (s *Store) Check() error { return nil }
-
-// Holder keeps memory of mappings in use between reader sections.
-type Holder interface {
-	// Drain stops new holds in rs, tells whoever holds, and waits until none
-	// is left or ctx is done. On error nothing stays refused. After success
-	// new holds in rs stay refused until Done. rs is valid during the call.
-	Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error
-	// Done ends a successful Drain of the same rs.
-	Done(rs []addr.Range[addr.IOVA])
+// freeEntry releases the memory of a mapping that no reader can see and makes
+// its ID free.
+func (s *Store) freeEntry(id uint32) {
+	e := s.entry(id)
+	e.hold.release()
+	e.remote = nil
+	s.dirty.drop(&e.dirty)
+	s.freeIDs = append(s.freeIDs, id)
 }
-
-// DirtyHolder is a Holder that knows what hardware may be writing right now.
-type DirtyHolder interface {
-	Holder
-	// Writable calls mark for every range held with write access.
-	Writable(mark func(addr.Range[addr.IOVA]))
-}
-
-// AddHolder registers h.
-func (s *Store) AddHolder(h Holder) (remove func()) { return func() {} }

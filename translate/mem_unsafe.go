@@ -1,0 +1,24 @@
+package translate
+
+import (
+	"unsafe"
+
+	"github.com/softmdev/softmdev/translate/addr"
+)
+
+// The only file of the package that turns numbers into pointers.
+
+// hvaOf is the address of the first byte of b, which must not be empty.
+func hvaOf(b []byte) addr.HVA { return addr.HVA(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+
+// bytesAt is the n bytes at a. The caller is in a section that found them in a
+// KindBytes mapping, whose memory the store keeps alive.
+func bytesAt(a addr.HVA, n int) []byte {
+	p := uintptr(a)
+	// Through a pointer to the number: the memory need not belong to the Go
+	// heap, so there is no pointer to derive this one from.
+	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&p))), n)
+}
+
+// pointerBits is the width of an address of this process.
+const pointerBits = 8 * unsafe.Sizeof(uintptr(0))

@@ -1,0 +1,36 @@
+//go:build linux && amd64 && !race
+
+package translate
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// fastSections: readers may write their state word with plain stores.
+// Required: stores become visible in program order and loads are not moved
+// before earlier loads (amd64), and membarrier(2). Under the race detector,
+// which knows neither, sections use atomic stores.
+const fastSections = true
+
+// linux/membarrier.h
+const (
+	membarrierPrivateExpedited         = 1 << 3
+	membarrierRegisterPrivateExpedited = 1 << 4
+)
+
+// registerBarrier tells the kernel, once per process, that it will be asked
+// for barriers, and reports whether it can be.
+var registerBarrier = sync.OnceValue(func() bool {
+	_, _, errno := unix.RawSyscall(unix.SYS_MEMBARRIER, membarrierRegisterPrivateExpedited, 0, 0)
+	return errno == 0
+})
+
+// barrier makes every running thread of the process execute a full memory
+// barrier before it returns. It cannot fail once registered.
+func barrier() {
+	if _, _, errno := unix.RawSyscall(unix.SYS_MEMBARRIER, membarrierPrivateExpedited, 0, 0); errno != 0 {
+		panic("translate: membarrier: " + errno.Error())
+	}
+}
