@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -221,9 +223,13 @@ func TestC4_8_NothingIsTouchedAfterUnmap(t *testing.T) {
 	for range 2 {
 		wg.Go(func() {
 			rd := s.NewReader()
-			defer rd.Close()
+			defer func() { rd.Close() }()
 			p := make([]byte, 3*pg)
-			for !stop.Load() {
+			for i := 1; !stop.Load(); i++ {
+				if i%1000 == 0 { // readers come and go
+					rd.Close()
+					rd = s.NewReader()
+				}
 				rd.Enter()
 				err := rd.Read(0x4000, p)
 				if err == nil {
@@ -479,4 +485,104 @@ func TestC4_16_VanishedMemoryIsAnError(t *testing.T) {
 	require.ErrorIs(t, rd.Read(0x10ffe, p[:]), errs.ErrFault, "a read over the edge of what is left")
 	require.NoError(t, rd.Read(0x10ffc, p[:]), "what is left is still there")
 	require.Equal(t, "\x00\x00ov", string(p[:]))
+}
+
+// fileMappings counts how often this process maps a memfd of that name.
+func fileMappings(t *testing.T, name string) int {
+	maps, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	return strings.Count(string(maps), "memfd:"+name)
+}
+
+// C4 #5, leak on partial failure, and #18, work after teardown: a file that
+// the store mapped is unmapped on each way out - removal, suspension, a batch
+// that fails, a Map that is refused, Close.
+func TestC4_5_FileMappingsDoNotLeak(t *testing.T) {
+	const name = "translate-leak"
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	require.NoError(t, unix.Ftruncate(fd, 8*int64(pg)))
+	file := translate.File(fd, 0)
+	ctx := context.Background()
+	for name, remove := range everyRemoval {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, nil)
+			require.NoError(t, s.Map(0x4000, 4*pg, file, rw))
+			require.NoError(t, remove(ctx, s))
+			require.Zero(t, fileMappings(t, "translate-leak"))
+		})
+	}
+	s, err := translate.New(&translate.Config{MaxMappings: 2})
+	require.NoError(t, err)
+	require.NoError(t, s.Map(0x4000, 4*pg, file, rw))
+	require.Error(t, s.Map(0x4000, 4*pg, file, rw))
+	require.Error(t, s.Apply(ctx, translate.MapOp(0x10000, pg, file, rw), translate.MapOp(0x20000, pg, file, rw)), "the table is full")
+	require.NoError(t, s.Apply(ctx, translate.MapOp(0x10000, pg, file, rw), translate.UnmapOp(0x10000, pg)))
+	require.Equal(t, 1, fileMappings(t, name))
+	_, err = s.SuspendAll(ctx)
+	require.NoError(t, err)
+	require.Error(t, s.Resume(0x4000, pg, file))
+	require.Zero(t, fileMappings(t, name))
+	require.NoError(t, s.Resume(0x4000, 4*pg, file))
+	require.Error(t, s.Resume(0x4000, 4*pg, file))
+	require.Equal(t, 1, fileMappings(t, name))
+	require.NoError(t, s.Close())
+	require.Zero(t, fileMappings(t, name))
+}
+
+// An ID belongs to one mapping for its whole life, through suspension and
+// whatever happens around it; no two mappings share one.
+func TestIDsAreStableAndDistinct(t *testing.T) {
+	s := open(t, nil)
+	mem := translate.Process(0x7000_0000)
+	ctx := context.Background()
+	ids := map[addr.IOVA]uint32{}
+	verify := func() {
+		t.Helper()
+		seen := map[uint32]addr.IOVA{}
+		n := 0
+		for m := range s.Mappings() {
+			n++
+			require.Equal(t, ids[m.Range.Start()], m.ID, "the ID of %v changed", m.Range)
+			other, dup := seen[m.ID]
+			require.False(t, dup, "%v and %v have one ID", other, m.Range)
+			seen[m.ID] = m.Range.Start()
+		}
+		require.Len(t, ids, n)
+	}
+	learn := func() {
+		for m := range s.Mappings() {
+			if _, ok := ids[m.Range.Start()]; !ok {
+				ids[m.Range.Start()] = m.ID
+			}
+		}
+	}
+	for round := range 6 {
+		for i := range 40 {
+			at := addr.IOVA(round*40+i) << (12 + round*5)
+			if err := s.Map(at, pg, mem, rw); err == nil {
+				learn()
+			}
+		}
+		verify()
+		gone := 0
+		for at := range ids {
+			if gone++; gone%3 == round%3 {
+				_, err := s.Unmap(ctx, at, pg)
+				require.NoError(t, err)
+				delete(ids, at)
+			}
+		}
+		verify()
+		_, err := s.SuspendAll(ctx)
+		require.NoError(t, err)
+		verify()
+		for at := range ids {
+			require.NoError(t, s.Resume(at, pg, mem))
+		}
+		verify()
+		require.ErrorIs(t, s.Apply(ctx, translate.MapOp(1<<50, pg, mem, r), translate.UnmapOp(0, 1<<40), translate.MapOp(1, pg, mem, r)), errs.ErrMisaligned)
+		verify()
+	}
 }

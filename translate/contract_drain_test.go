@@ -270,6 +270,9 @@ func TestC4_10_LookupsWorkInsideDrain(t *testing.T) {
 				}
 				s.Generation()
 				s.MarkDirty(0x9000, 1)
+				s.Info()
+				for range s.Mappings() {
+				}
 			}()
 			select {
 			case <-done:
@@ -423,3 +426,88 @@ type writingHolder struct {
 }
 
 func (h *writingHolder) Writable(mark func(addr.Range[addr.IOVA])) { mark(h.r) }
+
+// A section that stays makes every batch fail with EBUSY, for as long as it
+// stays and however often: nothing runs out meanwhile, and when it is over
+// everything that the contract promises is there.
+func TestWithdrawnBatchesLeakNothing(t *testing.T) {
+	s := open(t, &translate.Config{MaxMappings: 4, Deadline: time.Millisecond})
+	mem := translate.Process(0x7000_0000)
+	require.NoError(t, s.Map(0x1000, pg, mem, rw))
+	before := slices.Collect(s.Mappings())
+	rd := s.NewReader()
+	defer rd.Close()
+	rd.Enter()
+	_, ok := rd.Lookup(0x1000)
+	require.True(t, ok)
+	ctx := context.Background()
+	for i := range 150 {
+		err := s.Apply(ctx, translate.UnmapOp(0x1000, pg),
+			translate.MapOp(0x2000, pg, mem, rw), translate.MapOp(0x3000, pg, mem, rw), translate.MapOp(0x4000, pg, mem, rw))
+		require.ErrorIs(t, err, errs.ErrBusy, "batch %d", i)
+	}
+	require.Equal(t, before, slices.Collect(s.Mappings()))
+	_, ok = rd.Lookup(0x1000)
+	require.True(t, ok, "the section that was in the way still sees what it saw")
+	// The entries that are free according to dma_avail can be used, reader or
+	// not.
+	require.Equal(t, uint32(3), s.Info().DMAAvail)
+	for _, at := range []addr.IOVA{0x2000, 0x3000, 0x4000} {
+		require.NoError(t, s.Map(at, pg, mem, rw))
+	}
+	require.NoError(t, s.Check())
+	rd.Exit()
+	n, err := s.UnmapAll(ctx)
+	require.NoError(t, err)
+	require.Equal(t, 4*pg, n)
+	require.Equal(t, uint32(4), s.Info().DMAAvail)
+}
+
+// Sections nest: what was found is valid until the outermost Exit.
+func TestUnmapWaitsForTheOutermostSection(t *testing.T) {
+	s := open(t, nil)
+	require.NoError(t, s.Map(0x4000, pg, translate.Process(0x7000_0000), rw))
+	rd := s.NewReader()
+	defer rd.Close()
+	rd.Enter()
+	rd.Enter()
+	rd.Exit()
+	ctx, cancel := soon()
+	defer cancel()
+	_, err := s.Unmap(ctx, 0x4000, pg)
+	require.ErrorIs(t, err, errs.ErrBusy)
+	rd.Exit()
+	_, err = s.Unmap(context.Background(), 0x4000, pg)
+	require.NoError(t, err)
+}
+
+// Operations queue behind one that waits, and each of them ends: when the one
+// in front gives up or succeeds, the next goes on; none is forgotten.
+func TestOperationsQueueBehindADrain(t *testing.T) {
+	s := open(t, nil)
+	h := newHolder("slow", addr.MustRange(addr.IOVA(0x4000), 1))
+	defer s.AddHolder(h)()
+	require.NoError(t, s.Map(0x4000, pg, translate.Process(0x7000_0000), rw))
+	entered := make(chan struct{})
+	h.inDrain = func([]addr.Range[addr.IOVA]) { close(entered) }
+	first := make(chan error, 1)
+	go func() { _, err := s.Unmap(context.Background(), 0x4000, pg); first <- err }()
+	<-entered
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			if err := s.Map(addr.IOVA(0x10000+i*0x1000), pg, translate.Process(0x7000_0000), rw); err != nil {
+				t.Errorf("map %d: %v", i, err)
+			}
+		})
+	}
+	close(h.free)
+	require.NoError(t, <-first)
+	wg.Wait()
+	h.mu.Lock()
+	h.inDrain = nil
+	h.mu.Unlock()
+	n, err := s.UnmapAll(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, 8*pg, n)
+}
