@@ -2,6 +2,8 @@ package translate
 
 import (
 	"errors"
+	"io"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/softmdev/softmdev/internal/guard"
@@ -20,57 +22,72 @@ func (r *Reader) Check(iova addr.IOVA, n addr.Len, want addr.Access) error {
 		r.Enter()
 		defer r.Exit()
 	}
-	return r.eachRun(iova, n, want, nil)
+	_, err := r.collect(iova, n, want, false)
+	return err
 }
 
-// eachRun checks the mappings under [iova, iova+n) and appends what it finds
-// to runs, unless that is nil. The last run is cut to the range.
-func (r *Reader) eachRun(iova addr.IOVA, n addr.Len, want addr.Access, runs *[]Run) error {
+// maxRetries bounds how often an access of several mappings looks again
+// because something vanished while it looked.
+const maxRetries = 1000
+
+// collect finds the mappings under [iova, iova+n), all of them at one moment:
+// a batch is seen whole or not at all. In the runs, which are r.runs and only
+// kept on request, the last one is cut to the range, and the HVA of remote
+// memory is the offset in the mapping.
+//
+// Something that vanishes meanwhile makes it look again; a store that changes
+// without a break for a thousand looks gets an answer that mixes moments.
+func (r *Reader) collect(iova addr.IOVA, n addr.Len, want addr.Access, keep bool) ([]Run, error) {
 	if n == 0 {
-		return nil
+		return nil, nil
 	}
 	if _, ok := addr.RangeOf(iova, n); !ok {
-		return iovaError(uint64(iova), errs.ErrOverflow)
+		return nil, iovaError(uint64(iova), errs.ErrOverflow)
 	}
-	for {
-		run, err := r.at(iova, want)
-		if err != nil {
-			return err
+	h := &r.s.hot
+	for try := 0; ; try++ {
+		gen := h.gen.Load()
+		if gen&1 != 0 && try < maxRetries {
+			runtime.Gosched() // the writer is three stores from done
+			continue
 		}
-		m := min(n, run.Len)
-		if runs != nil {
-			run.Len = m
-			*runs = append(*runs, run)
+		at, reason := r.walk(h.view.Load(), uint64(iova), uint64(n), want, keep)
+		if h.gen.Load() != gen && try < maxRetries {
+			continue
 		}
-		if n -= m; n == 0 {
-			return nil
+		if reason != nil {
+			return nil, iovaError(at, reason)
 		}
-		iova += addr.IOVA(m)
+		return r.runs, nil
 	}
 }
 
-// at is Lookup with a permission and a reason. In the Run of remote memory the
-// HVA is the offset in the mapping.
-func (r *Reader) at(iova addr.IOVA, want addr.Access) (Run, error) {
-	if run, ok := r.Lookup(iova); ok && run.Kind != KindRemote {
-		if !run.Access.Allows(want) {
-			return run, iovaError(uint64(iova), errs.ErrPermission)
+// walk is one look at the n bytes at a: the runs, or the first address that
+// refuses and why.
+func (r *Reader) walk(v *view, a, n uint64, want addr.Access, keep bool) (uint64, error) {
+	r.runs = r.runs[:0]
+	for {
+		rec := v.find(a)
+		meta := atomic.LoadUint64(&rec.meta)
+		attr := metaAttr(meta)
+		switch {
+		case meta&(metaLive|metaSuspended) == 0:
+			return a, errs.ErrNotMapped
+		case !attr.Access.Allows(want):
+			return a, errs.ErrPermission
+		case meta&metaLive == 0:
+			return a, errs.ErrSuspended
 		}
-		return run, nil
+		off := a - rec.start
+		m := min(n, rec.last-off+1)
+		if keep {
+			r.runs = append(r.runs, Run{addr.HVA(rec.base + off), addr.Len(m), attr})
+		}
+		if n -= m; n == 0 {
+			return 0, nil
+		}
+		a += m
 	}
-	rec := r.s.hot.view.Load().find(uint64(iova))
-	meta := atomic.LoadUint64(&rec.meta)
-	attr := metaAttr(meta)
-	switch {
-	case meta&(metaLive|metaSuspended) == 0:
-		return Run{}, iovaError(uint64(iova), errs.ErrNotMapped)
-	case !attr.Access.Allows(want):
-		return Run{}, iovaError(uint64(iova), errs.ErrPermission)
-	case meta&metaLive == 0:
-		return Run{}, iovaError(uint64(iova), errs.ErrSuspended)
-	}
-	off := uint64(iova) - rec.start
-	return Run{addr.HVA(rec.base + off), addr.Len(rec.last-off) + 1, attr}, nil
 }
 
 // Read copies len(p) bytes from iova on into p, across mappings, fetching each
@@ -100,12 +117,12 @@ func (r *Reader) readRuns(iova addr.IOVA, p []byte) error {
 	}
 	// The whole range is looked at before a byte is fetched, so that a read
 	// that is refused has touched nothing.
-	r.runs = r.runs[:0]
-	if err := r.eachRun(iova, addr.Len(len(p)), addr.Read, &r.runs); err != nil {
+	runs, err := r.collect(iova, addr.Len(len(p)), addr.Read, true)
+	if err != nil {
 		return err
 	}
-	for i := range r.runs {
-		run := &r.runs[i]
+	for i := range runs {
+		run := &runs[i]
 		if err := r.copyIn(iova, run, p[:run.Len]); err != nil {
 			return err
 		}
@@ -157,12 +174,12 @@ func (r *Reader) writeRuns(iova addr.IOVA, p []byte) error {
 		r.Enter()
 		defer r.Exit()
 	}
-	r.runs = r.runs[:0]
-	if err := r.eachRun(iova, addr.Len(len(p)), addr.Write, &r.runs); err != nil {
+	runs, err := r.collect(iova, addr.Len(len(p)), addr.Write, true)
+	if err != nil {
 		return err
 	}
-	for i := range r.runs {
-		run := &r.runs[i]
+	for i := range runs {
+		run := &runs[i]
 		err := r.copyOut(iova, run, p[:run.Len])
 		r.written(run.ID, iova, int(run.Len))
 		if err != nil {
@@ -204,10 +221,10 @@ func (r *Reader) remote(iova addr.IOVA, run *Run, p []byte, move func(RemoteMemo
 		return iovaError(uint64(iova), errs.ErrFault)
 	}
 	n, err := move(r.s.entry(run.ID).remote, p, int64(off))
-	if n == len(p) {
-		return nil // an error beside all bytes is io.EOF at the end
+	if n == len(p) && (err == nil || err == io.EOF) {
+		return nil // io.ReaderAt may say io.EOF beside the last bytes
 	}
-	return iovaError(uint64(iova)+uint64(min(max(n, 0), len(p))), &remoteError{err})
+	return iovaError(uint64(iova)+uint64(min(max(n, 0), len(p)-1)), &remoteError{err})
 }
 
 // remoteError is errs.ErrFault with the reason of the other side.

@@ -38,7 +38,10 @@ func (s *Store) Apply(ctx context.Context, ops ...Op) error {
 	}
 	s.lockOp()
 	defer s.unlockOp()
-	x := s.begin()
+	x, err := s.begin()
+	if err != nil {
+		return err
+	}
 	var rs []addr.Range[addr.IOVA]
 	for i := range ops {
 		r, err := x.apply(&ops[i])

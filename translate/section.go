@@ -143,7 +143,7 @@ func (s *Store) waitReaders(ctx context.Context) error {
 		case len(left) == 0:
 			return nil
 		case b.Err() != nil:
-			return &busyError{holder: "a reader section"}
+			return errSection
 		case tries < 16:
 			runtime.Gosched()
 		default:
@@ -157,3 +157,6 @@ type busyError struct{ holder string }
 
 func (e *busyError) Error() string { return "held by " + e.holder + ": " + errs.ErrBusy.Error() }
 func (e *busyError) Unwrap() error { return errs.ErrBusy }
+
+// errSection: a section that stays open is in the way.
+var errSection error = &busyError{holder: "a reader section"}

@@ -67,6 +67,7 @@ type Store struct {
 	tree    tree                     // guarded by mu; changed only by the operation under way
 	count   int                      // guarded by mu; mappings
 	delta   int                      // guarded by mu; change of count by the transaction under way
+	taken   int                      // guarded by mu; IDs taken by the transaction under way
 	freeIDs []uint32                 // guarded by mu
 	limbo   limbo                    // guarded by mu
 	readers []*Reader                // guarded by mu; copied on change
@@ -212,9 +213,13 @@ func (s *Store) recycleTable(n uint32) {
 	s.tree.freeTables = append(s.tree.freeTables, n)
 }
 
-// newEntry takes a free ID. It fails only when as many mappings as the limit
-// allows wait for a reader that stays in its section.
+// newEntry takes a free ID. Withdrawn mappings keep theirs while a section
+// stays open; so that every entry that dma_avail promises can be had all the
+// same, a transaction gets none beyond that.
 func (s *Store) newEntry() (uint32, error) {
+	if s.tree.cow && len(s.limbo.ids)+s.taken >= len(s.entries)*entryChunkLen-s.max {
+		return 0, errSection
+	}
 	if n := len(s.freeIDs); n > 0 {
 		id := s.freeIDs[n-1]
 		s.freeIDs = s.freeIDs[:n-1]
@@ -230,7 +235,7 @@ func (s *Store) newEntry() (uint32, error) {
 		}
 		return uint32(i * entryChunkLen), nil
 	}
-	return 0, errs.ErrNoSpace
+	return 0, errSection
 }
 
 // freeEntry releases the memory of a mapping that no reader can see and makes

@@ -37,7 +37,10 @@ func (s *Store) suspendRange(ctx context.Context, a, b uint64, all bool) (addr.L
 	if e == 0 {
 		return 0, nil
 	}
-	x := s.begin()
+	x, err := s.begin()
+	if err != nil {
+		return 0, iovaError(a, err)
+	}
 	var n addr.Len
 	for e != 0 {
 		r := &s.tree.w.recs[e]
@@ -103,14 +106,18 @@ func (s *Store) resume(a, b uint64, m Memory) error {
 		return errs.ErrInvalid
 	}
 	attr := metaAttr(r.meta)
+	x, err := s.begin()
+	if err != nil {
+		return err
+	}
 	base, hold, err := m.open(addr.Len(r.last)+1, attr.Access)
 	if err != nil {
+		x.abort()
 		return err
 	}
 	// No reader touches the entry of a suspended mapping.
 	entry := s.entry(attr.ID)
 	entry.hold, entry.remote = hold, m.remote
-	x := s.begin()
 	x.swap(e, base, metaOf(attr.ID, attr.Access, m.kind)|metaLive)
 	// Nothing vanishes, so nobody is waited for; readers may still be at the
 	// old record until the next quiesce.

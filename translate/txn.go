@@ -24,22 +24,31 @@ const (
 	metaGone = 1 << 19 // and removed by it again
 )
 
-// tidyAt is how much may lie in limbo before a transaction looks whether it
-// can be recycled: only removals wait for readers, and a store that is only
-// added to would fill up otherwise.
-const tidyAt = 256
+// Limbo is recycled when something is unmapped. What does not pass there - maps
+// in batches, and withdrawn transactions while a section stays open - is
+// looked after here: above tidyAt it is recycled if no section is open, above
+// maxLimbo nothing new is begun until then.
+const (
+	tidyAt   = 256
+	maxLimbo = 4096
+)
 
-func (s *Store) begin() *txn {
-	if len(s.limbo.tables)+len(s.limbo.recs) > tidyAt && s.quiet() {
-		s.reap()
+func (s *Store) begin() (*txn, error) {
+	if n := len(s.limbo.tables) + len(s.limbo.recs); n > tidyAt {
+		if s.quiet() {
+			s.reap()
+		} else if n > maxLimbo {
+			return nil, errSection
+		}
 	}
 	s.tree.begin()
-	return &txn{s: s}
+	return &txn{s: s}, nil
 }
 
 func (x *txn) add(e uint32) {
 	x.added = append(x.added, e)
 	x.s.delta++
+	x.s.taken++
 }
 
 func (x *txn) remove(e uint32) {
@@ -47,7 +56,9 @@ func (x *txn) remove(e uint32) {
 	s.tree.remove(e)
 	s.delta--
 	if m := &s.tree.w.recs[e].meta; *m&metaNew != 0 {
-		atomic.StoreUint64(m, *m|metaGone)
+		s.freeEntry(metaAttr(*m).ID)
+		atomic.StoreUint64(m, metaGone)
+		s.taken--
 		return
 	}
 	x.removed = append(x.removed, e)
@@ -62,20 +73,17 @@ func (x *txn) swap(e uint32, base, meta uint64) {
 	x.swaps = append(x.swaps, swap{e, s.tree.insert(a, b, base, meta)})
 }
 
-// dropMapping forgets record e and its mapping, which no reader can see.
-func (s *Store) dropMapping(e uint32) {
-	s.freeEntry(metaAttr(s.tree.w.recs[e].meta).ID)
-	s.tree.freeRecs = append(s.tree.freeRecs, e)
-}
-
 // abort leaves the store as it was at begin. The transaction must not have
 // been published.
 func (x *txn) abort() {
 	s := x.s
 	s.tree.abort()
-	s.delta = 0
+	s.delta, s.taken = 0, 0
 	for _, e := range x.added {
-		s.dropMapping(e)
+		if m := s.tree.w.recs[e].meta; m&metaGone == 0 {
+			s.freeEntry(metaAttr(m).ID)
+		}
+		s.tree.freeRecs = append(s.tree.freeRecs, e)
 	}
 	for _, w := range x.swaps {
 		s.tree.freeRecs = append(s.tree.freeRecs, w.new)
@@ -118,13 +126,13 @@ func (x *txn) commit(ctx context.Context, dirty *bitmap) error {
 	for _, e := range x.added {
 		m := &s.tree.w.recs[e].meta
 		if *m&metaGone != 0 {
-			s.dropMapping(e)
+			s.tree.freeRecs = append(s.tree.freeRecs, e)
 			continue
 		}
 		atomic.StoreUint64(m, *m&^metaNew)
 		s.count++
 	}
-	s.delta = 0
+	s.delta, s.taken = 0, 0
 	return nil
 }
 
@@ -142,11 +150,13 @@ func (x *txn) withdraw() {
 	s.hot.gen.Add(1)
 	s.tree.revert()
 	s.hot.gen.Add(1)
-	s.delta = 0
+	s.delta, s.taken = 0, 0
 	s.limboTables()
 	for _, e := range x.added {
 		m := &s.tree.w.recs[e].meta
-		s.limbo.ids = append(s.limbo.ids, metaAttr(*m).ID)
+		if *m&metaGone == 0 {
+			s.limbo.ids = append(s.limbo.ids, metaAttr(*m).ID)
+		}
 		s.limbo.recs = append(s.limbo.recs, e)
 		atomic.StoreUint64(m, 0)
 	}

@@ -172,7 +172,10 @@ func (s *Store) finish(a, b, meta uint64, dirty *bitmap) {
 // unmapMany removes record e and all after it up to b in a transaction, so
 // that they vanish in one moment.
 func (s *Store) unmapMany(ctx context.Context, e uint32, b uint64, dirty *bitmap) (addr.Len, error) {
-	x := s.begin()
+	x, err := s.begin()
+	if err != nil {
+		return 0, err
+	}
 	var n addr.Len
 	for e != 0 {
 		r := &s.tree.w.recs[e]
