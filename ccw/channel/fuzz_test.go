@@ -29,13 +29,15 @@ func (m *folded) at(a addr.HPA, p []byte, into bool) error {
 		return errs.ErrPermission
 	}
 	m.bytes += len(p)
-	for i := range p {
-		c := &m.b[(uint64(a)+uint64(i))&0xFFFF]
+	for len(p) > 0 {
+		in := m.b[uint64(a)&0xFFFF:]
+		n := min(len(p), len(in))
 		if into {
-			*c = p[i]
+			copy(in, p[:n])
 		} else {
-			p[i] = *c
+			copy(p, in[:n])
 		}
+		p, a = p[n:], a+addr.HPA(n)
 	}
 	return nil
 }
@@ -98,7 +100,6 @@ func (d *dice) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus {
 func FuzzChannelHostile(f *testing.F) {
 	add := func(orb cio.ORBFlags, mem, dev []byte) { f.Add(uint32(orb), mem, dev) }
 	chain := func(f1 bool, cs ...cio.CCW) (b []byte) {
-		b = make([]byte, progAt, progAt+8*len(cs))
 		for _, c := range cs {
 			e := c.Encode(f1)
 			b = append(b, e[:]...)
@@ -111,9 +112,9 @@ func FuzzChannelHostile(f *testing.F) {
 	add(f0|cio.ORBInitialStatus, chain(false, ccw(ctl, cc|sli, 1, 0), ccw(cio.TIC, 0, 0, progAt)), []byte{0})
 	f.Fuzz(func(t *testing.T, flags uint32, mem, dev []byte) {
 		m := &folded{end: 1 << 31}
-		copy(m.b[:], mem)
+		copy(m.b[progAt:], mem)
 		d := &dice{b: dev}
-		const budget = 3000
+		const budget = 400
 		steps := 0
 		var s *channel.Subchannel
 		intermediate := 0
