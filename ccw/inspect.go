@@ -1,6 +1,8 @@
 package ccw
 
 import (
+	"encoding/binary"
+
 	"github.com/softmdev/softmdev/ccw/cio"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -108,9 +110,11 @@ func (d *Device) windowElements() []Element {
 		for k := range int(r.reached) {
 			slot := i*w.perRun + k
 			e := &w.elems[slot]
+			var given [cio.CCWSize]byte
+			binary.BigEndian.PutUint64(given[:], w.given[slot])
 			out = append(out, Element{
 				Index: int(r.index) + k, Addr: e.at, CCW: e.ccw, Chain: i,
-				Host: w.hostOf(slot), Err: w.err[slot],
+				Host: w.hostOf(slot), HostAs: cio.DecodeCCW1(&given), Err: w.err[slot],
 			})
 		}
 	}

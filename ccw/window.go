@@ -1,6 +1,7 @@
 package ccw
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -44,6 +45,7 @@ type window struct {
 	next way
 
 	elems []element // by slot, as last handed out
+	given []uint64  // by slot, the host CCW that hardware got
 	err   []error   // by slot
 	hosts []addr.HPA
 }
@@ -70,6 +72,7 @@ func (w *window) init(out *rewriter, step walker, space *iommu.Space) error {
 	w.place = f
 	w.base = uint32(f.Start())
 	w.elems = make([]element, windowRuns*w.perRun)
+	w.given = make([]uint64, windowRuns*w.perRun)
 	w.err = make([]error, windowRuns*w.perRun)
 	return nil
 }
@@ -144,6 +147,7 @@ func (w *window) read(hpa addr.HPA, p []byte) error {
 		return errs.Addr("hpa", uint64(hpa), errs.ErrReach)
 	}
 	w.translate(slot, p)
+	w.given[slot] = binary.BigEndian.Uint64(p)
 	return nil
 }
 
