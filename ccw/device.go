@@ -159,14 +159,19 @@ func (d *Device) lay() error {
 		return d.win.read(hpa, p)
 	})
 	d.remove = append(d.remove, remove)
-	for h, err := range map[hole]error{absent: errs.ErrNotMapped, protected: errs.ErrPermission, gone: errs.ErrFault, refused: errs.ErrFault} {
+	for _, x := range []struct {
+		hole hole
+		err  error
+	}{
+		{absent, errs.ErrNotMapped}, {protected, errs.ErrPermission}, {gone, errs.ErrFault},
+	} {
 		f, aerr := d.cfg.Space.Reserve(holeSize, cio.Limit1)
 		if aerr != nil {
 			return aerr
 		}
-		remove := d.domain.Hole(f.Range, err)
+		remove := d.domain.Hole(f.Range, x.err)
 		d.remove = append(d.remove, func() { remove(); f.Free() })
-		d.out.holes[h] = uint32(f.Start())
+		d.out.holes[x.hole] = uint32(f.Start())
 	}
 	d.t = translation{walk: &d.walk, win: &d.win}
 	return nil

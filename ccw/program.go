@@ -136,7 +136,8 @@ const (
 	absent         // no such storage: program check
 	protected      // storage that refuses the access: protection check
 	gone           // storage that failed: channel-data check
-	refused        // the mediator could not go on: channel-control check
+	// refused is no place: the mediator could not go on. Channel-control check.
+	refused
 )
 
 var holeStatus = [...]cio.SubchannelStatus{

@@ -14,8 +14,8 @@ import (
 // guest wrote it, so that hardware decides what it means.
 type rewriter struct {
 	arena
-	holes [refused + 1]uint32 // host address of each hole
-	order []int               // of segments
+	holes [gone + 1]uint32 // host address of each hole
+	order []int            // of segments
 }
 
 // holeSize is the extent of a hole: more than a CCW can count, from any
