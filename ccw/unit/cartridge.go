@@ -133,36 +133,28 @@ func (c *Cartridge) Block(i int) ([]byte, error) {
 	return b, c.read(i, b)
 }
 
-// read fills b, as long as the block, with block i. Precondition: i is a
-// block of the tape.
+// read fills b, as long as the block, with block i. A file may be changed by
+// others meanwhile: what is there must still be a block of this length.
+// Precondition: i is a block of the tape.
 func (c *Cartridge) read(i int, b []byte) error {
-	off := c.items[i].off
-	for len(b) > 0 {
-		n := min(len(b), awsMaxChunk)
-		if err := c.readChunk(off, n, b[:n]); err != nil {
-			return err
-		}
-		off += awsHeaderSize + int64(n)
-		b = b[n:]
-	}
-	return nil
-}
-
-// readChunk reads n bytes behind the header at off, whose length must be what
-// it was when the tape was opened: a file may be changed by others.
-func (c *Cartridge) readChunk(off int64, n int, b []byte) error {
 	if cap(c.buf) < awsHeaderSize {
 		c.buf = make([]byte, awsHeaderSize)
 	}
 	h := c.buf[:awsHeaderSize]
-	if _, err := c.store.ReadAt(h, off); err != nil {
-		return err
+	for off, rest := c.items[i].off, b; len(rest) > 0; {
+		if _, err := c.store.ReadAt(h, off); err != nil {
+			return err
+		}
+		n := int(h[0]) | int(h[1])<<8
+		if n == 0 || n > len(rest) || n == len(rest) != (h[4]&awsLast != 0) {
+			return fmt.Errorf("chunk at %#x is not what it was: %w", off, errs.ErrFault)
+		}
+		if _, err := c.store.ReadAt(rest[:n], off+awsHeaderSize); err != nil {
+			return err
+		}
+		off, rest = off+awsHeaderSize+int64(n), rest[n:]
 	}
-	if got := int(h[0]) | int(h[1])<<8; got != n {
-		return fmt.Errorf("chunk at %#x has %d bytes, it had %d: %w", off, got, n, errs.ErrFault)
-	}
-	_, err := c.store.ReadAt(b, off+awsHeaderSize)
-	return err
+	return nil
 }
 
 // errTapeFull is a write that does not fit the tape.

@@ -197,20 +197,23 @@ func (d *Display3270) eraseAll() {
 func (d *Display3270) write(x *channel.Transfer, start int, ev *events) cio.DeviceStatus {
 	x.Accept()
 	w := newWriter(&d.screen, start)
+	var wcc byte
 	first, ok := true, true
 	all := collect(x, d.buf[:], func(p []byte) bool {
 		if first {
-			first = false
-			d.controlBefore(p[0])
-			defer d.controlAfter(p[0], ev)
+			first, wcc = false, p[0]
+			d.controlBefore(wcc)
 			p = p[1:]
 		}
 		ok = w.put(p)
 		return ok
 	})
 	d.at = w.at
-	if !ok || all && !w.done() {
+	switch {
+	case !ok || all && !w.done():
 		return d.sense.check(operationCheck)
+	case all:
+		d.controlAfter(wcc, ev) // zero, nothing to do, if none came
 	}
 	return cio.Ended
 }

@@ -30,8 +30,10 @@
 //
 // A device is used by one subchannel, one command at a time. What the operator
 // does - type, press a key, put in cards or a tape - may come from any
-// goroutine. Each device has one lock, a leaf, for what both sides share; it
-// is not held while a callback or an output of the host runs.
+// goroutine. A device that both sides share has one lock, a leaf. Tape, reader
+// and display hold it during a command, so that the operator waits for the
+// command to end. It is held during no callback and no output, with one
+// exception: a [Reader] reads its deck under it.
 //
 // # Out of scope
 //

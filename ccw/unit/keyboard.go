@@ -13,7 +13,7 @@ import (
 // Specification: GA23-0059, "Attention Identification".
 type AID byte
 
-// The keys. PF13 to PF24 continue with C1.
+// The keys. Of the PF keys the first of each run is named.
 const (
 	AIDNone       AID = 0x60 // no key
 	AIDEnter      AID = 0x7D
@@ -23,6 +23,8 @@ const (
 	AIDPA3        AID = 0x6B
 	AIDPF1        AID = 0xF1 // to AIDPF1+8 for PF9
 	AIDPF10       AID = 0x7A // to AIDPF10+2 for PF12
+	AIDPF13       AID = 0xC1 // to AIDPF13+8 for PF21
+	AIDPF22       AID = 0x4A // to AIDPF22+2 for PF24
 	AIDStructured AID = 0x88 // not a key: structured fields follow
 )
 
@@ -45,8 +47,19 @@ func (a AID) String() string {
 		return fmt.Sprintf("PF%d", a-AIDPF1+1)
 	case a >= AIDPF10 && a < AIDPF10+3:
 		return fmt.Sprintf("PF%d", a-AIDPF10+10)
+	case a >= AIDPF13 && a < AIDPF13+9:
+		return fmt.Sprintf("PF%d", a-AIDPF13+13)
+	case a >= AIDPF22 && a < AIDPF22+3:
+		return fmt.Sprintf("PF%d", a-AIDPF22+22)
 	}
 	return fmt.Sprintf("AID %#x", byte(a))
+}
+
+// key reports whether an operator can press it.
+func (a AID) key() bool {
+	return a == AIDEnter || a.short() ||
+		a >= AIDPF1 && a < AIDPF1+9 || a >= AIDPF10 && a < AIDPF10+3 ||
+		a >= AIDPF13 && a < AIDPF13+9 || a >= AIDPF22 && a < AIDPF22+3
 }
 
 // short reports whether a key sends no data, only itself.
@@ -115,10 +128,10 @@ func (d *Display3270) Type(text []byte) bool {
 
 // Press presses a key that the program is to know of: it locks the keyboard
 // and raises attention. CLEAR also empties the screen. It reports false when
-// the keyboard is locked.
+// the keyboard is locked, or there is no such key.
 func (d *Display3270) Press(key AID) bool {
 	d.mu.Lock()
-	ok := !d.locked
+	ok := !d.locked && key.key()
 	if ok {
 		d.aid, d.locked = key, true
 		if key == AIDClear {
@@ -212,7 +225,6 @@ func (d *Display3270) readBuffer(x *channel.Transfer) cio.DeviceStatus {
 func (d *Display3270) sendReply(x *channel.Transfer) cio.DeviceStatus {
 	if x.Store(d.reply) > 0 || !x.Terminated() {
 		d.reply = nil
-		d.aid, d.locked = AIDNone, false
 	}
 	return cio.Ended
 }

@@ -1,6 +1,7 @@
 package unit
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/softmdev/softmdev/ccw/channel"
@@ -27,10 +28,12 @@ const (
 	remoteEraseWriteA = 0x7E
 	remoteEraseAll    = 0x6F
 
-	replyID     = 0x81
-	replySum    = 0x80 // which replies there are
-	replyUsable = 0x81 // size of the screen
-	replyList   = 0x80 // request: the reply codes that follow, or 40, 80: all
+	queryAll = 0xC0 // kinds of request that are for all
+
+	replyID      = 0x81
+	replySummary = 0x80 // which replies there are
+	replyUsable  = 0x81 // size of the screen
+	replyNull    = 0xFF // none of what was asked for
 )
 
 // maxStructured is the longest stream of structured fields that a display
@@ -86,7 +89,7 @@ func (d *Display3270) oneField(id byte, p []byte, ev *events) bool {
 		return true
 	case id == fieldReplyMode && len(p) >= 2:
 		return p[0] == 0 && p[1] == 0
-	case id == fieldReadPartition && len(p) >= 2:
+	case id == fieldReadPartition && len(p) >= 2 && p[0] == 0xFF:
 		return d.query(p[1], p[2:], ev)
 	case id == fieldDataStream && len(p) >= 2 && p[0] == 0:
 		return d.dataStream(p[1], p[2:], ev)
@@ -120,48 +123,42 @@ func (d *Display3270) dataStream(cmd byte, p []byte, ev *events) bool {
 	return ok
 }
 
-// query makes the answer to a query ready and asks the program to read it.
+// query makes the answer to a query ready and asks the program to read it. The
+// query is for the display as a whole, partition FF.
+//
+//	op 02   all replies
+//	op 03   p: kind of request (00: those listed, 40, 80: all), codes
 func (d *Display3270) query(op byte, p []byte, ev *events) bool {
-	all := op == readQuery
-	var asked []byte
-	if op == readQueryList && len(p) >= 1 {
-		all = p[0]&0xC0 != 0 // equivalent, or all
-		asked = p[1:]
-	}
-	// Linux puts the code of one reply where the kind of request stands.
-	if op == readQueryList && len(p) == 1 && p[0] > replyList {
-		all = true
-	}
-	if !all && op != readQueryList {
+	var wants func(code byte) bool
+	switch {
+	case op == readQuery && len(p) == 0, op == readQueryList && len(p) >= 1 && p[0]&queryAll != 0:
+		wants = func(byte) bool { return true }
+	case op == readQueryList && len(p) >= 1:
+		wants = func(code byte) bool { return bytes.IndexByte(p[1:], code) >= 0 }
+	default:
 		return false
 	}
-	wants := func(code byte) bool {
-		for _, a := range asked {
-			if a == code {
-				return true
-			}
-		}
-		return all
-	}
 	d.reply = append(d.reply[:0], byte(AIDStructured))
-	if wants(replySum) {
-		d.reply = append(d.reply, 0, 6, replyID, replySum, replySum, replyUsable)
+	if wants(replySummary) {
+		d.reply = append(d.reply, 0, 6, replyID, replySummary, replySummary, replyUsable)
 	}
 	if wants(replyUsable) {
-		d.reply = append(d.reply, d.usableArea()...)
+		d.reply = d.appendUsableArea(d.reply)
 	}
-	d.aid, d.locked = AIDStructured, true
+	if len(d.reply) == 1 {
+		d.reply = append(d.reply, 0, 4, replyID, replyNull)
+	}
 	ev.attention = true
 	return true
 }
 
-// usableArea tells the size of the screen.
+// appendUsableArea appends the reply that tells the size of the screen.
 //
 //	byte 0-1 length   2-3 81 81   4 addressing: 12 and 14 bits   5 variable cells
 //	     6-7 columns  8-9 rows   10 units: inches   11-14 and 15-18 distances
 //	    19   width and 20 height of a character   21-22 buffer size
-func (d *Display3270) usableArea() []byte {
-	b := make([]byte, 23)
+func (d *Display3270) appendUsableArea(to []byte) []byte {
+	var b [23]byte
 	binary.BigEndian.PutUint16(b[0:], uint16(len(b)))
 	b[2], b[3], b[4] = replyID, replyUsable, 0x01
 	binary.BigEndian.PutUint16(b[6:], uint16(d.cfg.Cols))
@@ -169,5 +166,5 @@ func (d *Display3270) usableArea() []byte {
 	copy(b[11:], []byte{0, 1, 0, 100, 0, 1, 0, 100}) // 1/100 inch
 	b[19], b[20] = 7, 12
 	binary.BigEndian.PutUint16(b[21:], uint16(d.cfg.Cols*d.cfg.Rows))
-	return b
+	return append(to, b[:]...)
 }

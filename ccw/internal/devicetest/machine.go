@@ -86,13 +86,16 @@ const (
 )
 
 // Run runs a program in storage that is made fresh. A read backward gets the
-// last byte of its area as address.
+// last byte of its area as address; the last CCW does not chain.
 func (m *Machine) Run(tb testing.TB, ops ...Op) Result {
 	tb.Helper()
 	m.Mem = NewMemory(uint64(dataBase + dataStride*(len(ops)+1)))
 	m.IRBs = m.IRBs[:0]
 	for i, op := range ops {
 		data := dataBase + i*dataStride
+		if i == len(ops)-1 {
+			op.Flags &^= cio.ChainCommand
+		}
 		n := max(op.Count, op.In, len(op.Out))
 		a := data
 		if op.Cmd.Class(true) == cio.ClassReadBackward {
