@@ -26,7 +26,7 @@ type Summary struct {
 // It stops early when ctx is done; then it returns ctx's error. Other errors
 // are ours, not the recording's.
 func (s *Scenario) Run(ctx context.Context, each func(*Result)) (*Summary, error) {
-	sum, stray, err := s.run(ctx, each, false)
+	sum, stray, err := s.run(ctx, pass{each: each})
 	if err != nil || len(stray) == 0 {
 		return sum, err
 	}
@@ -36,11 +36,11 @@ func (s *Scenario) Run(ctx context.Context, each func(*Result)) (*Summary, error
 		return sum, err
 	}
 	var culprit *Result
-	_, _, err = s.run(ctx, func(r *Result) {
-		if culprit == nil && r.Outcome == Fail && r.stray {
+	_, _, err = s.run(ctx, pass{careful: true, each: func(r *Result) {
+		if culprit == nil && r.stray {
 			culprit = r
 		}
-	}, true)
+	}})
 	if err != nil {
 		return sum, err
 	}
@@ -55,10 +55,18 @@ func (s *Scenario) Run(ctx context.Context, each func(*Result)) (*Summary, error
 	return sum, nil
 }
 
+// pass says what to do on the way through a scenario.
+type pass struct {
+	each func(*Result)
+	look func(*Inspection)
+	// careful looks for stray stores after each record and makes them a
+	// failure of that record.
+	careful bool
+}
+
 // run is one pass. It returns the pages that were changed by no program's
-// right. With careful it looks for those after each record and makes them a
-// failure of that record.
-func (s *Scenario) run(ctx context.Context, each func(*Result), careful bool) (sum *Summary, stray []addr.GPA, err error) {
+// right.
+func (s *Scenario) run(ctx context.Context, do pass) (sum *Summary, stray []addr.GPA, err error) {
 	if s.from != nil {
 		if _, _, err := s.from.runAll(ctx); err != nil {
 			return nil, nil, err
@@ -97,11 +105,16 @@ func (s *Scenario) run(ctx context.Context, each func(*Result), careful bool) (s
 			sum.Stopped = true
 			return sum, nil, err
 		}
-		r, err := m.replay(s, i, careful)
+		silent := s.opt.Only != nil && i != last
+		look := do.look
+		if silent {
+			look = nil
+		}
+		r, err := m.replay(s, i, do.careful, look)
 		if err != nil {
 			return sum, nil, err
 		}
-		if s.opt.Only != nil && i != last {
+		if silent {
 			continue
 		}
 		sum.Programs++
@@ -110,8 +123,8 @@ func (s *Scenario) run(ctx context.Context, each func(*Result), careful bool) (s
 		for _, x := range r.Rules {
 			sum.Rules[x.Name]++
 		}
-		if each != nil {
-			each(r)
+		if do.each != nil {
+			do.each(r)
 		}
 		if r.Outcome == Fail && s.opt.FailFast {
 			sum.Stopped = true
@@ -126,11 +139,11 @@ func (s *Scenario) runAll(ctx context.Context) (*Summary, []addr.GPA, error) {
 	all := *s.opt
 	all.Only, all.FailFast = nil, false
 	s.opt = &all
-	return s.run(ctx, nil, false)
+	return s.run(ctx, pass{})
 }
 
 // replay runs record i and compares. The memory is poison before and after.
-func (m *machine) replay(s *Scenario, i int, careful bool) (*Result, error) {
+func (m *machine) replay(s *Scenario, i int, careful bool, look func(*Inspection)) (*Result, error) {
 	r := s.prepare(i)
 	rec := r.rec
 	res := &Result{
@@ -166,6 +179,9 @@ func (m *machine) replay(s *Scenario, i int, careful bool) (*Result, error) {
 	}
 	near := s.recs[max(0, i-nearby):min(len(s.recs), i+nearby+1)]
 	res.judge(observe(r.p, near, &out.irb, runs), &out, s.known[rec.Seq])
+	if look != nil {
+		look(m.inspect(s, r, sub, res, &out.irb))
+	}
 	if careful {
 		for _, a := range m.ram.Sweep() {
 			res.stray, res.Outcome = true, Fail
@@ -221,4 +237,12 @@ func (r *Result) explain(o *observed, known Known) {
 		r.Outcome = Expected
 		r.Diffs = append(r.Diffs, before...)
 	}
+}
+
+// Again replays all of s from its initial state and reports only the sums.
+func (s *Scenario) Again(ctx context.Context) (*Summary, error) {
+	if err := s.reset(); err != nil {
+		return nil, err
+	}
+	return s.Run(ctx, nil)
 }
