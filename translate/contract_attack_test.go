@@ -457,10 +457,7 @@ func TestC4_16_NoPanic(t *testing.T) {
 // truncates its file, somebody munmaps - is an error of the access, not a
 // signal.
 func TestC4_16_VanishedMemoryIsAnError(t *testing.T) {
-	fd, err := unix.MemfdCreate("translate-test", unix.MFD_CLOEXEC)
-	require.NoError(t, err)
-	defer unix.Close(fd)
-	require.NoError(t, unix.Ftruncate(fd, 4*int64(pg)))
+	fd := memfd(t, "translate-test", 4*int64(pg))
 	s := open(t, nil)
 	require.NoError(t, s.Map(0x10000, 3*pg, translate.File(fd, int64(pg)), rw))
 	gone, err := unix.Mmap(-1, 0, int(pg), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
@@ -487,6 +484,15 @@ func TestC4_16_VanishedMemoryIsAnError(t *testing.T) {
 	require.Equal(t, "\x00\x00ov", string(p[:]))
 }
 
+// memfd is a file in memory of n bytes, open until the test ends.
+func memfd(t *testing.T, name string, n int64) int {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, unix.Close(fd)) })
+	require.NoError(t, unix.Ftruncate(fd, n))
+	return fd
+}
+
 // fileMappings counts how often this process maps a memfd of that name.
 func fileMappings(t *testing.T, name string) int {
 	maps, err := os.ReadFile("/proc/self/maps")
@@ -499,10 +505,7 @@ func fileMappings(t *testing.T, name string) int {
 // that fails, a Map that is refused, Close.
 func TestC4_5_FileMappingsDoNotLeak(t *testing.T) {
 	const name = "translate-leak"
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	require.NoError(t, err)
-	defer unix.Close(fd)
-	require.NoError(t, unix.Ftruncate(fd, 8*int64(pg)))
+	fd := memfd(t, name, 8*int64(pg))
 	file := translate.File(fd, 0)
 	ctx := context.Background()
 	for name, remove := range everyRemoval {
