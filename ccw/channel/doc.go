@@ -54,8 +54,8 @@
 //
 //	Subchannel.mu    status and pending functions; a leaf
 //
-// and it is held during no call of Interrupt, Dispatch, Steps, the memory or
-// the device. Halt and clear end a running program at the next CCW, list word
+// and it is held during no call of a Config function, the memory or the
+// device. Halt and clear end a running program at the next CCW, list word
 // or page of data.
 //
 // # Out of scope

@@ -1,6 +1,7 @@
 package channel_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ func TestRunningProgramIsEnded(t *testing.T) {
 			s := channel.New(mem, d, testPMCW(), &channel.Config{
 				Dispatch:       func(run func()) { go run() },
 				Interrupt:      func() { told <- struct{}{} },
-				MaxBackwardTIC: 1 << 40,
+				MaxBackwardTIC: math.MaxInt,
 			})
 			require.Equal(t, cio.CC0, s.Start(format1()))
 			<-d.began

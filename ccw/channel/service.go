@@ -139,36 +139,27 @@ func (s *Subchannel) doHalt() {
 	s.raise()
 }
 
-// doStart runs the program from its beginning or from where it was suspended.
-// Preconditions: s.mu is held; it is released meanwhile.
+// doStart runs the program from its beginning or from where it was suspended,
+// or lets the device refuse it. Preconditions: s.mu is held; it is released
+// meanwhile.
 func (s *Subchannel) doStart(resume bool) {
+	var o outcome
+	var sense []byte
 	if s.attention != 0 && !resume {
 		// The device has something to tell and takes no command before.
-		o := outcome{kind: refused, device: s.attention}
+		o = outcome{kind: refused, device: s.attention}
 		s.attention = 0
 		s.st.control &^= cio.StartPending
-		s.st.finish(&o)
-		s.raise()
-		return
-	}
-	if resume {
-		s.st.control &^= cio.ResumePending | cio.Suspended
+		s.prog.err = nil
+		s.mu.Unlock()
 	} else {
-		path := s.paths(s.orb.LPM())
-		path = 0x80 >> bits.LeadingZeros8(path)
-		s.st.control &^= cio.StartPending
-		s.st.lpum = path
-		s.pmcw.SetLPUM(path)
-		s.prog.load(&s.orb, &s.pmcw)
-	}
-	s.st.control |= cio.SubchannelActive | cio.DeviceActive
-	concurrent := s.pmcw.Flags()&cio.PMCWConcurrentSense != 0
-	s.mu.Unlock()
-
-	o := s.run()
-	var sense []byte
-	if o.kind == ended && o.device&cio.UnitCheck != 0 && concurrent {
-		sense = s.dev.Sense()
+		s.activate(resume)
+		concurrent := s.pmcw.Flags()&cio.PMCWConcurrentSense != 0
+		s.mu.Unlock()
+		o = s.run()
+		if o.kind == ended && o.device&cio.UnitCheck != 0 && concurrent {
+			sense = s.dev.Sense()
+		}
 	}
 	s.stopped(Stop{Suspended: o.kind == suspended, Subchannel: o.channel, CCWAddr: o.ccwAddr, Err: s.prog.err})
 
@@ -178,11 +169,11 @@ func (s *Subchannel) doStart(resume bool) {
 	switch {
 	case s.closed, *c&cio.ClearPending != 0:
 		return // service goes on with the clear; a closed subchannel tells nothing
-	case o.kind == suspended && *c&cio.HaltPending == 0:
+	case o.kind == suspended:
 		*c &^= cio.SubchannelActive | cio.DeviceActive
 		*c |= cio.Suspended
-		if s.st.flags&cio.SCSWSuppressSuspend != 0 {
-			return
+		if *c&cio.HaltPending != 0 || s.st.flags&cio.SCSWSuppressSuspend != 0 {
+			return // service goes on with the halt
 		}
 		s.st.intermediate(s.prog.at, o.count)
 	default:
@@ -195,6 +186,22 @@ func (s *Subchannel) doStart(resume bool) {
 		s.st.setSense(sense)
 	}
 	s.raise()
+}
+
+// activate makes the subchannel active with the program of the ORB, or with
+// the one that was suspended. Preconditions: s.mu is held.
+func (s *Subchannel) activate(resume bool) {
+	if resume {
+		s.st.control &^= cio.ResumePending | cio.Suspended
+	} else {
+		path := s.paths(s.orb.LPM())
+		path = 0x80 >> bits.LeadingZeros8(path)
+		s.st.control &^= cio.StartPending
+		s.st.lpum = path
+		s.pmcw.SetLPUM(path)
+		s.prog.load(&s.orb, &s.pmcw)
+	}
+	s.st.control |= cio.SubchannelActive | cio.DeviceActive
 }
 
 // intermediate tells intermediate status of the CCW in control: a
