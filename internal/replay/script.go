@@ -12,8 +12,9 @@ import (
 // The delivered bytes are looked up where the program's data areas lead. They
 // have their final values: when two operations fill the same area, the first
 // delivers what the second did, which ends the same. Bytes that were delivered
-// but never got into memory (a check ended the operation, or storage was
-// protected by a key) are made up as zeros.
+// but never got into memory (a check ended the operation, storage was protected
+// by a key, a list was too short) are made up as zeros: should our channel store
+// them where the recorded one did not, that shows.
 func (p *program) script() []scripted.Op {
 	ops := make([]scripted.Op, 0, len(p.ops))
 	for k := range p.ops {
@@ -52,14 +53,12 @@ func (p *program) scriptOp(op *operation, last bool) scripted.Op {
 	list, _ := p.opAreas(op)
 	if op.cmd.Class(p.f1).Input() {
 		out.Data = p.delivered(list, out.Moved)
-		switch {
-		case checked:
-			out.Data = append(out.Data, make([]byte, out.Moved-len(out.Data))...)
-		case len(out.Data) < out.Moved && status&cio.UnitCheck != 0:
+		if status&cio.UnitCheck != 0 && !checked {
 			// A rejected command leaves a residual of zero in some
 			// recordings, but moved nothing.
 			out.Moved = len(out.Data)
 		}
+		out.Data = append(out.Data, make([]byte, out.Moved-len(out.Data))...)
 		return out
 	}
 	switch n := p.taken(list, out.Moved); {
