@@ -80,8 +80,7 @@ func (r *Reader) Close() {
 // only what was true at some moment of the call, and its HVA must not be
 // touched.
 //
-// A repeated hit of one mapping is answered from the reader's hint, inlined
-// in the caller.
+// A repeated hit of one mapping is answered from the reader's hint.
 func (r *Reader) Lookup(iova addr.IOVA) (Run, bool) {
 	if off := uint64(iova) - r.hint.start; off <= r.hint.last && r.hint.gen == r.s.hot.gen.Load() {
 		return Run{addr.HVA(r.hint.base + off), addr.Len(r.hint.last-off) + 1, r.hint.attr}, true
@@ -89,30 +88,56 @@ func (r *Reader) Lookup(iova addr.IOVA) (Run, bool) {
 	return r.lookup(uint64(iova))
 }
 
-// lookup is Lookup past the hint.
+// lookup is Lookup past the hint. It is find, written out: the call and the
+// pointer between the two are a third of the cost.
 //
 //go:noinline
 func (r *Reader) lookup(a uint64) (Run, bool) {
 	if !r.inside() {
-		r.Enter()
-		defer r.Exit()
+		return r.lookupOutside(a)
 	}
 	h := &r.s.hot
 	// The generation is loaded before anything else: if the mapping vanishes
 	// from here on, the hint made below is already stale.
 	gen := h.gen.Load()
-	rec := h.view.Load().find(a)
+	v := h.view.Load()
+	var rec *record
+	if i := a >> lowShift; i < uint64(len(v.low)) {
+		e := atomic.LoadUint32(&v.low[i])
+		if e >= isTable {
+			e = atomic.LoadUint32(&v.tables[uint64(e&^isTable)<<levelBits|a>>midShift&(fanout-1)])
+			if e >= isTable {
+				e = atomic.LoadUint32(&v.tables[uint64(e&^isTable)<<levelBits|a>>leafShift&(fanout-1)])
+			}
+		}
+		rec = &v.recs[e]
+		if a-rec.start <= rec.last {
+			goto found
+		}
+	}
+	if v.high == 0 {
+		return Run{}, false
+	}
+	rec = v.findHigh(a)
+found:
 	meta := atomic.LoadUint64(&rec.meta)
 	if meta&metaLive == 0 {
 		return Run{}, false
 	}
-	off := a - rec.start
-	attr := metaAttr(meta)
-	if attr.Kind == KindRemote {
-		return Run{0, addr.Len(rec.last-off) + 1, attr}, true
+	start, last, base := rec.start, rec.last, rec.base
+	if Kind(meta>>metaKindShift) == KindRemote {
+		return Run{0, addr.Len(last-(a-start)) + 1, metaAttr(meta)}, true
 	}
 	if gen&1 == 0 {
-		r.hint = hint{gen, rec.start, rec.last, rec.base, attr}
+		t := &r.hint
+		t.gen, t.start, t.last, t.base, t.attr = gen, start, last, base, metaAttr(meta)
 	}
-	return Run{addr.HVA(rec.base + off), addr.Len(rec.last-off) + 1, attr}, true
+	return Run{addr.HVA(base + (a - start)), addr.Len(last-(a-start)) + 1, metaAttr(meta)}, true
+}
+
+//go:noinline
+func (r *Reader) lookupOutside(a uint64) (Run, bool) {
+	r.Enter()
+	defer r.Exit()
+	return r.lookup(a)
 }
