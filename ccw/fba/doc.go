@@ -28,7 +28,10 @@
 //   - A command reaches only blocks inside the extent of its own program, and
 //     an extent lies inside the image: both are checked before data moves.
 //   - A block is written whole or not at all. When the channel ends a write
-//     with a check, the block it stopped in keeps its old content.
+//     with a check, the block it stopped in keeps its old content. When the
+//     program offers fewer bytes than the blocks it located, zeros are written
+//     for the rest: by reference in a [Memory], as a hole in a [File], so that
+//     a short command is a short operation.
 //   - No command allocates, except that the first write to a piece of a
 //     [Memory] copies that piece.
 //   - The package imports no translating code: data moves through the

@@ -10,6 +10,7 @@ import (
 
 	"github.com/softmdev/softmdev/ccw/channel"
 	"github.com/softmdev/softmdev/ccw/cio"
+	"github.com/softmdev/softmdev/ccw/internal/devicetest"
 	"github.com/softmdev/softmdev/ccw/unit"
 )
 
@@ -76,6 +77,32 @@ func TestConsoleOperator(t *testing.T) {
 	require.Equal(t, unit.MaxLines, con.Waiting())
 	con.Reset()
 	require.Equal(t, unit.MaxLines, con.Waiting())
+}
+
+// TestConsoleAttention: a typed line is an interruption with alert status, and
+// comes while programs run without harm.
+func TestConsoleAttention(t *testing.T) {
+	var m *devicetest.Machine
+	con := unit.NewConsole3215(&unit.Console3215Config{Attention: func(d cio.DeviceStatus) { m.Sub.Attention(d) }})
+	m = machine(con)
+	require.True(t, con.Type([]byte("hi")))
+	require.Len(t, m.IRBs, 1)
+	require.Equal(t, cio.Attention, m.Last().SCSW.Device())
+	require.Equal(t, cio.AlertStatus|cio.StatusPending, m.Last().SCSW.Control())
+
+	quiet := unit.NewConsole3215(nil)
+	m = machine(quiet)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 100 {
+			quiet.Type([]byte("x"))
+		}
+	}()
+	for range 100 {
+		m.Run(t, op{Cmd: 0x0A, Flags: sli, In: 1})
+	}
+	<-done
 }
 
 // TestConsolePrompt: a read without a line asks the operator.

@@ -65,6 +65,9 @@ type ReaderConfig struct {
 
 // Reader is a 3505 card reader. [Reader.Load] may be called from any
 // goroutine; the other methods belong to the subchannel.
+//
+// No-operation and the feed commands are immediate. The reader of the vec0
+// recording takes the count of a no-operation; that is not followed.
 type Reader struct {
 	cfg   ReaderConfig // immutable but for Cards, which moves to deck
 	id    identity     // immutable
