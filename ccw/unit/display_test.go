@@ -1,6 +1,7 @@
 package unit_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -221,7 +222,7 @@ func TestDisplayOthers(t *testing.T) {
 	d.Reset()
 	require.Nil(t, d.Sense())
 	require.False(t, d.SetCursor(24, 0))
-	for _, c := range []unit.Display3270Config{{Rows: 10, Cols: 80}, {Rows: 24}, {Rows: 1000, Cols: 1000}, {Rows: 1 << 40, Cols: 1 << 40}} {
+	for _, c := range []unit.Display3270Config{{Rows: 10, Cols: 80}, {Rows: 24}, {Rows: 1000, Cols: 1000}, {Rows: math.MaxInt, Cols: math.MaxInt}} {
 		_, err := unit.NewDisplay3270(&c)
 		require.Error(t, err)
 	}
