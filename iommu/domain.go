@@ -1,6 +1,7 @@
 package iommu
 
 import (
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -22,7 +23,7 @@ type Domain struct {
 	_      [64]byte
 
 	special atomic.Pointer[[]*special] // traps and holes, replaced as a whole
-	real    sync.Map                   // real frame number -> *realPage
+	real    sync.Map                   // addr.HPA of a real page -> *realPage
 	reals   atomic.Int64               // entries of real
 
 	faults faultLog
@@ -34,10 +35,11 @@ type Domain struct {
 	closed bool // guarded by mu
 }
 
-// realPage is where a real frame number leads.
+// realPage is where the number of a real frame leads: to the synthetic address
+// that its window gave the page, which decides.
 type realPage struct {
-	r    *Reach
-	page uint64
+	synthetic addr.HPA // immutable
+	holders   int      // reaches of the domain that hold it; guarded by Domain.mu
 }
 
 // NewDomain makes the reach of one device: nothing yet. name is for people.
@@ -135,11 +137,9 @@ func (d *Domain) Write(hpa addr.HPA, p []byte) error {
 func (d *Domain) find(hpa addr.HPA, half uint64) (*Reach, uint64) {
 	r, page := d.table.Load().find(uint64(hpa)>>BlockShift, uint64(hpa)>>addr.PageShift&pageInBlock, half)
 	if r == nil && d.reals.Load() != 0 {
-		if v, ok := d.real.Load(uint64(hpa) >> addr.PageShift); ok {
-			rp := v.(*realPage)
-			if rp.r.may.Load()>>(rp.page|half)&1 != 0 {
-				return rp.r, rp.page
-			}
+		if v, ok := d.real.Load(addr.PageOf(hpa)); ok {
+			hpa = v.(*realPage).synthetic
+			r, page = d.table.Load().find(uint64(hpa)>>BlockShift, uint64(hpa)>>addr.PageShift&pageInBlock, half)
 		}
 	}
 	return r, page
@@ -241,40 +241,42 @@ func (r *Reach) move(page, off uint64, p []byte, write bool) bool {
 	}
 }
 
-// addReal makes pages of r, a set as in Reach.may, known by the numbers of
-// their real frames.
-func (d *Domain) addReal(r *Reach, may uint64) {
+// addReal makes pages of r known by the numbers of their real frames.
+func (d *Domain) addReal(r *Reach, pages uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return
 	}
-	real := r.block.real.Load()
-	for page := range uint64(BlockPages) {
-		if pagesIn(may)>>page&1 != 0 {
-			if hpa := real[page].Load(); hpa != 0 {
-				if _, had := d.real.Swap(hpa>>addr.PageShift, &realPage{r, page}); !had {
-					d.reals.Add(1)
-				}
-			}
+	for ; pages != 0; pages &= pages - 1 {
+		page := uint64(bits.TrailingZeros32(pages))
+		hpa := r.block.realAt(page)
+		if hpa == 0 {
+			continue
 		}
+		if v, ok := d.real.Load(hpa); ok {
+			v.(*realPage).holders++
+			continue
+		}
+		d.real.Store(hpa, &realPage{r.synthetic(page), 1})
+		d.reals.Add(1)
 	}
 }
 
-// removeReal forgets the pages of r that it does not hold any more.
-func (d *Domain) removeReal(r *Reach, may uint64) {
+// removeReal forgets pages that r does not hold any more, if no other reach
+// of the domain does.
+func (d *Domain) removeReal(r *Reach, pages uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	real := r.block.real.Load()
-	left := pagesIn(r.may.Load())
-	for page := range uint64(BlockPages) {
-		if (pagesIn(may)&^left)>>page&1 != 0 {
-			if hpa := real[page].Load(); hpa != 0 {
-				if v, ok := d.real.Load(hpa >> addr.PageShift); ok && v.(*realPage).r == r {
-					d.real.Delete(hpa >> addr.PageShift)
-					d.reals.Add(-1)
-				}
-			}
+	for ; pages != 0; pages &= pages - 1 {
+		hpa := r.block.realAt(uint64(bits.TrailingZeros32(pages)))
+		v, ok := d.real.Load(hpa)
+		if !ok {
+			continue
+		}
+		if v.(*realPage).holders--; v.(*realPage).holders == 0 {
+			d.real.Delete(hpa)
+			d.reals.Add(-1)
 		}
 	}
 }

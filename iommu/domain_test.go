@@ -442,6 +442,15 @@ func TestRealFrameNumbers(t *testing.T) {
 	require.NoError(t, d.Write(r.HPA(3)+8, b), "held for writing: the number stays")
 	r.Revoke(0b1000, addr.Write)
 	require.ErrorIs(t, d.Write(r.HPA(3)+8, b), errs.ErrReach)
+
+	// Two holders of one domain know the page by one number.
+	two := reach(t, d, w, 0)
+	r.Grant(0b1000, addr.Read)
+	two.Grant(0b1000, addr.Read)
+	two.Revoke(0b1000, addr.Read)
+	require.NoError(t, d.Read(r.HPA(3), b))
+	r.Revoke(0b1000, addr.Read)
+	require.ErrorIs(t, d.Read(r.HPA(3), b), errs.ErrReach)
 	w.ClearReal(3)
 	w.ClearReal(3)
 	require.Equal(t, synthetic, r.HPA(3))

@@ -74,7 +74,7 @@ func pagesIn(may uint64) uint32 { return uint32(may | may>>32) }
 // Missing is the set of those pages that this holder does not hold yet, and of
 // those that nobody holds: what a [Reach.Grant] would add.
 func (r *Reach) Missing(pages uint32) (own, all uint32) {
-	return pages &^ pagesIn(r.may.Load()), pages &^ r.block.held
+	return pages &^ pagesIn(r.count.held()), pages &^ r.block.held()
 }
 
 // Grant lets the device do access with pages, once more for each page. It
@@ -82,20 +82,17 @@ func (r *Reach) Missing(pages uint32) (own, all uint32) {
 // held.
 func (r *Reach) Grant(pages uint32, access addr.Access) (own, all uint32) {
 	m := both(pages, access)
-	was := r.may.Load()
+	was := r.count.held()
 	r.count.add(m)
 	if is := was | m; is != was {
 		if r.block.real.Load() != nil {
-			r.domain.addReal(r, m&^was)
+			r.domain.addReal(r, pagesIn(is)&^pagesIn(was))
 		}
-		r.may.Store(is)
-	}
-	own = pages &^ pagesIn(was)
-	if own != 0 {
-		b := r.block
-		all = own &^ b.held
-		b.held |= own
-		b.count.add(uint64(own))
+		release(&r.may, is)
+		if own = pages &^ pagesIn(was); own != 0 {
+			all = own &^ r.block.held()
+			r.block.count.add(uint64(own))
+		}
 	}
 	return own, all
 }
@@ -105,20 +102,17 @@ func (r *Reach) Grant(pages uint32, access addr.Access) (own, all uint32) {
 // to what is gone are refused from now on; one that began before may still be
 // under way until [Domain.Quiesce] returns.
 func (r *Reach) Revoke(pages uint32, access addr.Access) (own, all uint32) {
-	m := both(pages, access)
-	was := r.may.Load()
-	is := r.count.sub(m)
-	if is != was {
-		r.may.Store(is)
+	was := r.count.held()
+	r.count.sub(both(pages, access))
+	if is := r.count.held(); is != was {
+		r.may.Store(is) // a full barrier: see gate
 		if r.block.real.Load() != nil {
-			r.domain.removeReal(r, was&^is)
+			r.domain.removeReal(r, pagesIn(was)&^pagesIn(is))
 		}
-	}
-	own = pages &^ pagesIn(is)
-	if own != 0 {
-		b := r.block
-		all = own &^ uint32(b.count.sub(uint64(own)))
-		b.held &^= all
+		if own = pages &^ pagesIn(is); own != 0 {
+			r.block.count.sub(uint64(own))
+			all = own &^ r.block.held()
+		}
 	}
 	return own, all
 }
@@ -129,6 +123,10 @@ func (r *Reach) HPA(page uint64) addr.HPA {
 	if hpa := r.block.realAt(page); hpa != 0 {
 		return hpa
 	}
+	return r.synthetic(page)
+}
+
+func (r *Reach) synthetic(page uint64) addr.HPA {
 	return addr.HPA(r.place<<BlockShift | r.order.frame(page)<<addr.PageShift)
 }
 

@@ -60,12 +60,14 @@ type Window struct {
 // block counts who holds the pages of one block of a window, whatever domain
 // they belong to.
 type block struct {
-	held  uint32 // pages held by any reach
-	count tally  // of reaches, low half
+	count tally // of reaches, low half
 	// real are the numbers of real frames, 0 where there is none. It is
 	// read without the lock by whoever asks a pin for its address.
 	real atomic.Pointer[realFrames]
 }
+
+// held is the pages that any reach holds.
+func (b *block) held() uint32 { return uint32(b.count.held()) }
 
 type realFrames [BlockPages]atomic.Uint64
 
@@ -102,8 +104,8 @@ func (s *Space) NewWindow(first, pages uint64, b Backing) (*Window, error) {
 // Close gives the frames back. No reach may be left on the window.
 func (w *Window) Close() {
 	for i, b := range w.blocks {
-		if b != nil && b.held != 0 {
-			panic(fmt.Sprintf("iommu: window closed with pages %#x of block %d held", b.held, i))
+		if b != nil && b.held() != 0 {
+			panic(fmt.Sprintf("iommu: window closed with pages %#x of block %d held", b.held(), i))
 		}
 	}
 	w.space.giveBack(w.start)
@@ -115,7 +117,7 @@ func (w *Window) Blocks() uint64 { return uint64(len(w.blocks)) }
 // Held is the set of pages of block i that anybody holds, bit by bit.
 func (w *Window) Held(i uint64) uint32 {
 	if b := w.blocks[i]; b != nil {
-		return b.held
+		return b.held()
 	}
 	return 0
 }

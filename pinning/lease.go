@@ -23,34 +23,40 @@ type Lease struct {
 	gen uint64
 }
 
-// slot is a lease's place. Guarded by Pinner.mu, but for owner.
+// slot is a lease's place. Guarded by Pinner.mu once it is listed; before that
+// it is its Begin's.
 type slot struct {
 	owner   *Owner // immutable
 	program uint64
-	gen     uint64 // of the current use; even slots at rest have the next one
-	closing bool   // released, waiting for hardware to leave
+	gen     uint64 // of the current use, or of the next
 	holds   []hold
 	trace   []uintptr
+
+	listed  bool // in owner.active: it has pinned
+	closing bool // released, waiting for hardware to leave
+	wrote   bool // has holds for writing
 
 	prev, next *slot
 }
 
 // hold is one grant: pages of one block, consecutive.
 type hold struct {
-	c      *cell
-	page   uint64 // number of the first page in IOVA space
-	n      uint16 // pages
+	c     *cell
+	page  uint64 // number of the first page in IOVA space
+	pages uint32 // the pages as a set of the block's
+	// idle are the pages that nobody held any more when this was revoked.
+	idle   uint32
 	access addr.Access
 	// ended holds are revoked, and stay until hardware has left.
 	ended bool
-	// idle are the pages that nobody held any more when this was revoked.
-	idle uint32
 }
 
-// pages is the set of pages of h in its block.
-func (h *hold) pages() uint32 {
-	from := h.page % iommu.BlockPages
-	return iommu.Pages(from, from+uint64(h.n))
+// n is the number of pages of h.
+func (h *hold) n() uint64 { return uint64(iommu.Count(h.pages)) }
+
+// pageSet is the pages [from, to] of IOVA space, which lie in one block.
+func pageSet(from, to uint64) uint32 {
+	return iommu.Pages(from%iommu.BlockPages, to%iommu.BlockPages+1)
 }
 
 // Request names a range to pin.
@@ -147,21 +153,25 @@ func (l Lease) Release() {
 		o.domain.Quiesce() // as the first Release does
 		return
 	}
-	p.revokeLocked(s, 0)
-	if len(s.holds) != 0 && !o.domain.Idle() {
-		// Hardware is inside some frame. The pages stay in the ledger, so
-		// that an unmap waits, until it has left.
-		s.closing = true
-		p.mu.Unlock()
-		o.domain.Quiesce()
-		p.mu.Lock()
+	if s.listed {
+		p.revokeLocked(s, 0)
+		if !o.domain.Idle() {
+			// Hardware is inside some frame. The pages stay in the
+			// ledger, so that an unmap waits, until it has left.
+			s.closing = true
+			p.mu.Unlock()
+			o.domain.Quiesce()
+			p.mu.Lock()
+		}
+		p.settleLocked(s, 0)
+		o.unlistLocked(s)
+		if len(p.drains) != 0 {
+			p.wakeLocked()
+		}
 	}
-	p.settleLocked(s, 0)
-	o.endLocked(s)
-	if len(p.drains) != 0 {
-		p.wakeLocked()
-	}
+	s.end()
 	p.mu.Unlock()
+	o.free.Put(s)
 }
 
 // revokeLocked closes the reach of the holds from first on, and takes their
@@ -174,7 +184,7 @@ func (p *Pinner) revokeLocked(s *slot, first int) {
 			continue
 		}
 		h.ended = true
-		own, all := h.c.Revoke(h.pages(), h.access)
+		own, all := h.c.Revoke(h.pages, h.access)
 		p.unchargeLocked(o, own, all)
 		h.idle = all
 	}
@@ -183,6 +193,9 @@ func (p *Pinner) revokeLocked(s *slot, first int) {
 // settleLocked does what may be done only when no hardware is inside the
 // holds from first on, which are revoked.
 func (p *Pinner) settleLocked(s *slot, first int) {
+	if !s.wrote && p.locker == nil {
+		return
+	}
 	for i := first; i < len(s.holds); i++ {
 		h := &s.holds[i]
 		if h.access&addr.Write != 0 {
@@ -199,7 +212,7 @@ func (p *Pinner) settleLocked(s *slot, first int) {
 // has: a dirty log that is read and cleared between the hardware's last store
 // and the release would have missed the store.
 func (p *Pinner) markLocked(h *hold) {
-	p.store.MarkDirty(addr.IOVA(h.page<<addr.PageShift), addr.Len(h.n)<<addr.PageShift)
+	p.store.MarkDirty(addr.IOVA(h.page<<addr.PageShift), addr.Len(h.n())<<addr.PageShift)
 }
 
 // undoLocked takes back the holds from first on, which were granted a moment
@@ -207,7 +220,7 @@ func (p *Pinner) markLocked(h *hold) {
 func (p *Pinner) undoLocked(l Lease, first int) {
 	s := l.s
 	p.revokeLocked(s, first)
-	if !s.owner.domain.Idle() {
+	if first != len(s.holds) && !s.owner.domain.Idle() {
 		p.mu.Unlock()
 		s.owner.domain.Quiesce()
 		p.mu.Lock()
@@ -227,8 +240,8 @@ func (p *Pinner) undoLocked(l Lease, first int) {
 func (p *Pinner) pinLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.Access) (Pin, error) {
 	o := s.owner
 	last := iova + addr.IOVA(n) - 1
-	if iova>>iommu.BlockShift != last>>iommu.BlockShift || last < iova || !p.plain || len(p.refused) != 0 ||
-		access == 0 || access > addr.ReadWrite || n == 0 {
+	if n-1 >= iommu.BlockSize || iova>>iommu.BlockShift != last>>iommu.BlockShift || last < iova ||
+		access-1 >= addr.ReadWrite || !p.plain || len(p.refused) != 0 {
 		return p.pinSlowLocked(s, iova, n, access)
 	}
 	p.reader.Enter()
@@ -242,22 +255,24 @@ func (p *Pinner) pinLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.Acce
 		return p.pinSlowLocked(s, iova, n, access)
 	}
 	from := uint64(iova) >> addr.PageShift
-	h := hold{c: c, page: from, n: uint16(uint64(last)>>addr.PageShift - from + 1), access: access}
-	own, all := c.Missing(h.pages())
-	if own != 0 {
+	pages := pageSet(from, uint64(last)>>addr.PageShift)
+	if own, all := c.Missing(pages); own != 0 {
 		oc, pc := o.charged+uint64(iommu.Count(own)), p.charged+uint64(iommu.Count(all))
 		if oc > p.perOwner || pc > p.limit {
 			return p.pinSlowLocked(s, iova, n, access)
 		}
 		o.charged, p.charged = oc, pc
 	}
-	c.Grant(h.pages(), access)
+	c.Grant(pages, access)
+	s.holds = append(s.holds, hold{c: c, page: from, pages: pages, access: access})
 	if access&addr.Write != 0 {
-		p.markLocked(&h)
+		s.wrote = true
+		p.markLocked(&s.holds[len(s.holds)-1])
 	}
-	i := len(s.holds)
-	s.holds = append(s.holds, h)
-	return newPin(iova, n, s.holds[i:]), nil
+	if !s.listed {
+		o.listLocked(s)
+	}
+	return Pin{iova: iova, n: n, w: c.w, hpa: c.HPA(from%iommu.BlockPages) + addr.HPA(addr.PageOffset(iova))}, nil
 }
 
 // pinSlowLocked pins any range, step by step: find, charge and lock every
@@ -269,7 +284,7 @@ func (p *Pinner) pinSlowLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.
 		return Pin{}, errs.Addr("iova", uint64(iova), fmt.Errorf("pin of %d bytes %s: %w", uint64(n), access, errs.ErrInvalid))
 	case !ok:
 		return Pin{}, errs.Addr("iova", uint64(iova), errs.ErrOverflow)
-	case s.owner.closed || p.closed:
+	case s.owner.closed.Load() || p.closed:
 		return Pin{}, fmt.Errorf("%s: %w", s.owner.name, errs.ErrGone)
 	}
 	if at, by := p.refusedLocked(r.Pages()); by {
@@ -302,10 +317,14 @@ func (p *Pinner) pinSlowLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.
 	}
 	for i := before; i < len(s.holds); i++ {
 		h := &s.holds[i]
-		h.c.Grant(h.pages(), access)
+		h.c.Grant(h.pages, access)
 		if access&addr.Write != 0 {
+			s.wrote = true
 			p.markLocked(h)
 		}
+	}
+	if !s.listed {
+		s.owner.listLocked(s)
 	}
 	return newPin(iova, n, s.holds[before:]), nil
 }
@@ -346,8 +365,8 @@ func (p *Pinner) holdRunLocked(s *slot, run translate.Run, at, last addr.IOVA, a
 		}
 		stop := min(end, at|addr.IOVA(iommu.BlockSize-1))
 		from := uint64(at) >> addr.PageShift
-		h := hold{c: c, page: from, n: uint16(uint64(stop)>>addr.PageShift - from + 1), access: access}
-		own, all := c.Missing(h.pages())
+		h := hold{c: c, page: from, pages: pageSet(from, uint64(stop)>>addr.PageShift), access: access}
+		own, all := c.Missing(h.pages)
 		if err := p.chargeLocked(o, own, all); err != nil {
 			return errs.Addr("iova", uint64(at), err)
 		}
@@ -373,7 +392,7 @@ func (p *Pinner) holdRunLocked(s *slot, run translate.Run, at, last addr.IOVA, a
 func (p *Pinner) dropHoldsLocked(s *slot, first int) {
 	for i := len(s.holds) - 1; i >= first; i-- {
 		h := &s.holds[i]
-		own, all := h.c.Missing(h.pages())
+		own, all := h.c.Missing(h.pages)
 		if p.locker != nil {
 			p.unlockLocked(h.c.w, h.page, all)
 		}

@@ -56,8 +56,8 @@ func (p *Pinner) HoldingsIn(r addr.Range[addr.IOVA]) []Holding {
 	return p.holdingsInLocked([]addr.Range[addr.IOVA]{r})
 }
 
-// Leases lists the leases that were begun and not released, by owner and
-// program, whether they hold pages or not.
+// Leases lists the leases that have pinned and were not released, by owner and
+// program.
 func (p *Pinner) Leases() []LeaseInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,7 +139,7 @@ func (w *window) heldIn(r addr.Range[addr.IOVA]) (n uint64) {
 
 // rng is the pages of h.
 func (h *hold) rng() addr.Range[addr.IOVA] {
-	r, _ := addr.RangeLast(addr.IOVA(h.page<<addr.PageShift), addr.IOVA((h.page+uint64(h.n))<<addr.PageShift-1))
+	r, _ := addr.RangeLast(addr.IOVA(h.page<<addr.PageShift), addr.IOVA((h.page+h.n())<<addr.PageShift-1))
 	return r
 }
 

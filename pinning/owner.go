@@ -3,6 +3,8 @@ package pinning
 import (
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/softmdev/softmdev/iommu"
 	"github.com/softmdev/softmdev/translate/addr"
@@ -15,12 +17,13 @@ type Owner struct {
 	domain *iommu.Domain
 	cancel func(program uint64, r addr.Range[addr.IOVA])
 
+	free   sync.Pool // of *slot
+	closed atomic.Bool
+
 	// Guarded by p.mu.
 	cells   index
-	active  *slot // leases that were begun, newest first
-	free    *slot // leases to use again, linked by next
+	active  *slot // leases that have pinned, newest first
 	charged uint64
-	closed  bool
 }
 
 // NewOwner names a holder of pages, whose leases put them in reach of d. The
@@ -37,7 +40,7 @@ func (p *Pinner) NewOwner(name string, d *iommu.Domain, cancel func(program uint
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		o.closed = true
+		o.closed.Store(true)
 		return o
 	}
 	p.owners = append(p.owners, o)
@@ -59,7 +62,7 @@ func (o *Owner) Charged() addr.Len {
 func (o *Owner) Close() {
 	p := o.p
 	p.mu.Lock()
-	o.closed = true
+	o.closed.Store(true)
 	var left []Lease
 	for s := o.active; s != nil; s = s.next {
 		left = append(left, Lease{s, s.gen})
@@ -78,42 +81,37 @@ func (o *Owner) Close() {
 }
 
 // Begin begins a lease for the program of that number; the number is for the
-// ledger and for cancel, and need not be unique. A lease holds nothing until
-// it pins. Begin allocates only when more leases than ever before are open.
+// ledger and for cancel, and need not be unique. A lease holds nothing, and is
+// in no list, until it pins. In the steady state Begin allocates nothing.
 func (o *Owner) Begin(program uint64) Lease {
-	p := o.p
-	p.mu.Lock()
-	if o.closed {
-		p.mu.Unlock()
+	if o.closed.Load() {
 		return Lease{}
 	}
-	s := o.free
+	s, _ := o.free.Get().(*slot)
 	if s == nil {
 		s = &slot{owner: o, gen: 1}
-	} else {
-		o.free = s.next
 	}
 	s.program = program
-	s.prev, s.next = nil, o.active
-	if o.active != nil {
-		o.active.prev = s
-	}
-	o.active = s
-	if p.trace {
+	if o.p.trace {
 		s.trace = s.trace[:cap(s.trace)]
 		if len(s.trace) == 0 {
 			s.trace = make([]uintptr, 16)
 		}
 		s.trace = s.trace[:runtime.Callers(2, s.trace)]
 	}
-	l := Lease{s, s.gen}
-	p.mu.Unlock()
-	return l
+	return Lease{s, s.gen}
 }
 
-// endLocked takes s out of the ledger and makes it ready for the next Begin.
-// Handles to it are stale from now on.
-func (o *Owner) endLocked(s *slot) {
+func (o *Owner) listLocked(s *slot) {
+	s.listed = true
+	s.next = o.active
+	if o.active != nil {
+		o.active.prev = s
+	}
+	o.active = s
+}
+
+func (o *Owner) unlistLocked(s *slot) {
 	if s.prev != nil {
 		s.prev.next = s.next
 	} else {
@@ -122,15 +120,20 @@ func (o *Owner) endLocked(s *slot) {
 	if s.next != nil {
 		s.next.prev = s.prev
 	}
+	s.prev, s.next = nil, nil
+	s.listed = false
+}
+
+// end makes s ready for the next Begin. Handles to it are stale from now on.
+// Precondition: Pinner.mu is held, and s is not listed.
+func (s *slot) end() {
 	s.gen++
-	s.closing = false
+	s.closing, s.wrote = false, false
 	if cap(s.holds) > maxKept {
 		s.holds = nil
 	} else {
 		s.holds = s.holds[:0]
 	}
-	s.prev, s.next = nil, o.free
-	o.free = s
 }
 
 // maxKept is how many holds a slot keeps room for between programs: 128 MiB

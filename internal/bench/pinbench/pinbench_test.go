@@ -1,0 +1,15 @@
+package pinbench
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/softmdev/softmdev/internal/bench"
+)
+
+func TestListIsSound(t *testing.T) {
+	require.NoError(t, bench.Check(Benchmarks()))
+}
+
+func Benchmark(b *testing.B) { bench.Test(b, Benchmarks()) }
