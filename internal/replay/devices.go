@@ -241,6 +241,9 @@ func newConsole() *model {
 	}}
 }
 
+// cardMark is how many columns tell a card from the others of its deck.
+const cardMark = 16
+
 // newReader is a card reader with deck in its hopper. The recording does not
 // say how many cards were read before it: the first card that it shows does.
 // Before each record the reader stands where the recorded reader stood, which
@@ -257,10 +260,10 @@ func (s *Scenario) newReader(d *recording.Device, deck []byte) *model {
 		at[rec] = read
 		data, status := newProgram(rec).reads(feeds)
 		for i := range data {
-			if !known && len(data[i]) >= 12 {
+			if !known && len(data[i]) >= cardMark {
 				for k := 0; (k+1)*unit.CardSize <= len(deck); k++ {
 					card := deck[k*unit.CardSize:][:unit.CardSize]
-					if n := min(len(data[i]), unit.CardSize); bytes.Equal(card[:n], data[i][:n]) {
+					if bytes.Equal(card[:cardMark], data[i][:cardMark]) {
 						base, known = k-read, true
 						break
 					}

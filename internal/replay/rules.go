@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/softmdev/softmdev/ccw/cio"
@@ -107,6 +109,9 @@ func explain(o *observed) (used []Rule, all bool) {
 		if o.equal() {
 			break
 		}
+		if !o.plausible() {
+			break
+		}
 		c := o.clone()
 		if r.apply(c) && closer(o, c) {
 			*o = *c
@@ -114,6 +119,22 @@ func explain(o *observed) (used []Rule, all bool) {
 		}
 	}
 	return used, o.equal() && len(used) > 0
+}
+
+// plausible reports whether the recorded status is that of the trace. Where a
+// recording contradicts itself, no rule knows what is wrong with it.
+func (o *observed) plausible() bool {
+	t := o.p.rec.Trace
+	if len(t) == 0 || !t[len(t)-1].Ended || !o.hasSCSW || o.p.rec.Expect.SCSW == nil {
+		return true // QEMU: no status in the trace
+	}
+	s, w := &t[len(t)-1], cio.SCSW(*o.p.rec.Expect.SCSW)
+	control := normalEnd
+	if cio.DeviceStatus(s.DStat)&^cio.StatusModifier != cio.Ended || s.CStat != 0 {
+		control = unusualEnd
+	}
+	return w.Control() == control && byte(w.Device()) == s.DStat && byte(w.Subchannel()&^cio.PCI) == s.CStat &&
+		w.Count() == s.Resid && w.CCWAddr() == uint32(s.At)+cio.CCWSize
 }
 
 // closer reports whether c differs in fewer bytes than o: a rule that explains
@@ -373,10 +394,18 @@ func midawSkip(o *observed) bool {
 				return false
 			}
 		}
-		o.explainRuns(func(a addr.GPA, _, got, _ byte) bool {
-			i, ok := pos[a]
-			return ok && (i+skipped >= len(recorded) || recorded[i+skipped] == got)
-		})
+		ours := slices.Clone(recorded)
+		for _, r := range o.runs {
+			for j, v := range r.Got {
+				if i, ok := pos[r.GPA+addr.GPA(j)]; ok {
+					ours[i] = v
+				}
+			}
+		}
+		if n := len(recorded) - skipped; n <= 0 || !bytes.Equal(ours[:n], recorded[skipped:]) {
+			return false
+		}
+		o.explainRuns(func(a addr.GPA, _, _, _ byte) bool { _, ok := pos[a]; return ok })
 		return true
 	}
 	return false

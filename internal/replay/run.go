@@ -157,6 +157,9 @@ func (m *machine) replay(s *Scenario, i int, careful bool, look func(*Inspection
 	start := time.Now()
 	m.ram.load(r.im.load)
 	out := m.run(r, sub)
+	if s.hook != nil {
+		s.hook(m, rec.Seq)
+	}
 	clean := r.im.equal(m.ram, r.further)
 	if clean {
 		r.im.restore(m.ram)

@@ -69,6 +69,8 @@ type Scenario struct {
 	from *Scenario
 	// models are the devices, by key, in their present state; made by reset.
 	models map[string]*model
+	// hook, set by tests, runs between a program and its comparison.
+	hook func(m *machine, seq int)
 }
 
 // Records is the number of records.

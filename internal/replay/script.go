@@ -3,6 +3,7 @@ package replay
 import (
 	"github.com/softmdev/softmdev/ccw/channel/scripted"
 	"github.com/softmdev/softmdev/ccw/cio"
+	"github.com/softmdev/softmdev/internal/recording"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
@@ -85,6 +86,10 @@ type stepStatus struct {
 func (p *program) status(op *operation, last bool) stepStatus {
 	if s := &p.rec.Trace[op.last]; op.ended {
 		return stepStatus{s.DStat, s.CStat, s.Resid}
+	}
+	if p.rec.End == recording.Halted || p.rec.End == recording.Cleared {
+		// The device was at work when it was stopped, and would have gone on.
+		return stepStatus{DStat: byte(cio.Ended)}
 	}
 	if e := p.rec.Expect; last && e != nil && e.SCSW != nil {
 		w := cio.SCSW(*e.SCSW)
