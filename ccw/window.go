@@ -36,6 +36,7 @@ type window struct {
 
 	perRun int
 	runs   [windowRuns]run
+	inUse  int // runs that were used since the reset
 	nextIn int // run to be used next
 	first  int32
 
@@ -88,10 +89,8 @@ func (w *window) free() {
 // arena, whose reset comes first.
 func (w *window) reset(orb *cio.ORB, refetch bool) error {
 	w.step.p.reset(orb)
-	for i := range w.runs {
-		w.runs[i] = run{}
-	}
-	w.nextIn, w.first, w.turn = 0, 0, 0
+	clear(w.runs[:w.inUse])
+	w.inUse, w.nextIn, w.first, w.turn = 0, 0, 0, 0
 	w.next, w.refetch = asCommand, refetch
 	for i := range w.lists {
 		var err error
@@ -111,7 +110,7 @@ func (w *window) exit(at uint32) uint32 {
 
 // enter is the host address that stands for the CCW at guest address at.
 func (w *window) enter(at uint32) uint32 {
-	for i := range w.runs {
+	for i := range w.runs[:w.inUse] {
 		r := &w.runs[i]
 		if r.used && !r.entered && at >= r.guest && at-r.guest < uint32(w.perRun-2)*cio.CCWSize {
 			return w.hostOf(i*w.perRun + int((at-r.guest)/cio.CCWSize))
@@ -119,6 +118,7 @@ func (w *window) enter(at uint32) uint32 {
 	}
 	i := w.nextIn
 	w.nextIn = (w.nextIn + 1) % windowRuns
+	w.inUse = max(w.inUse, i+1)
 	w.runs[i] = run{guest: at, origin: at, used: true, index: w.first}
 	return w.hostOf(i * w.perRun)
 }

@@ -100,6 +100,20 @@ func (s *snapshot) fetch(r reader, iova addr.IOVA, n int) ([]byte, error) {
 // them with one read.
 func (p *page) fill(r reader, off, n int) error {
 	first, last := off/granule, (off+n-1)/granule
+	if first/64 == last/64 {
+		// The common fetch: one word of the map, nothing of it there yet.
+		w := &p.have[first/64]
+		switch mask := (uint64(2)<<(last-first) - 1) << (first % 64); *w & mask {
+		case mask:
+			return nil
+		case 0:
+			if err := r.Read(p.base+addr.IOVA(first*granule), p.data[first*granule:(last+1)*granule]); err != nil {
+				return err
+			}
+			*w |= mask
+			return nil
+		}
+	}
 	for first <= last {
 		w, bit := first/64, first%64
 		lacking := ^p.have[w] >> bit
