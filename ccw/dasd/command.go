@@ -106,7 +106,7 @@ func init() {
 		0x29: {"SEARCH KEY EQUAL", (*Volume).searchKey, 0, key, read | keepsIndex | searches},
 		0x31: {"SEARCH ID EQUAL", (*Volume).searchID, 0, id, read | keepsIndex | searches | countsR0},
 		0x34: {"SENSE PATH GROUP ID", (*Volume).sensePathGroup, 0, 0, firstOnly},
-		0x39: {"SEARCH HOME ADDRESS EQUAL", (*Volume).searchHome, 0, homeEqual, read},
+		0x39: {"SEARCH HOME ADDRESS EQUAL", (*Volume).searchHome, 0, homeEqual, read | keepsIndex},
 		0x3E: {"READ SUBSYSTEM DATA", (*Volume).readSubsystemData, 0, 0, takesAnswer},
 		0x44: {"RESET ALLEGIANCE", (*Volume).resetAllegiance, 0, 0, firstOnly},
 		0x47: {"LOCATE RECORD", (*Volume).locate, 0, 0, opensDomain | countsR0 | endsAtIndex},

@@ -52,6 +52,8 @@ func TestCommands(t *testing.T) {
 		{"Search Key: no key satisfies nothing", []op{out(0x07, seekTo(t1)), out(0x69, []byte{0}).sli(), backTIC, in(0x06, 8)}, "0e 00 0008 00"},
 		{"Search Key High or Equal multitrack crosses tracks", []op{out(0x07, seekTo(t1)), out(0xE9, []byte{0x20}).sli(), backTIC, in(0x06, 8)}, "0c 00"},
 		{"Search Home Address Equal", []op{out(0x07, seekTo(t1)), out(0x39, seekTo(t1)[2:]), backTIC, in(0x1A, 5)}, "0c 00"},
+		{"Search Home Address: no record found", []op{out(0x07, seekTo(t1)), out(0x39, []byte{0, 0, 0, 2}), backTIC, in(0x1A, 5)}, "0e 00 0008 00"},
+		{"Search Home Address multitrack: end of cylinder", []op{out(0x07, seekTo(t1)), out(0xB9, []byte{0, 0, 0, 1}), backTIC, in(0x1A, 5)}, "0e 00 0020 00"},
 		{"Read Data without a seek", []op{in(0x06, 16).sli()}, "0e 00 8000 02"},
 		{"Read Data: longer CCW, incorrect length", []op{out(0x07, seekTo(t1)), in(0x06, 20)}, "0c 40"},
 		{"Read Data: shorter CCW, incorrect length", []op{out(0x07, seekTo(t1)), in(0x06, 10)}, "0c 40"},

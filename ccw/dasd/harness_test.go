@@ -2,6 +2,7 @@ package dasd_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -54,12 +55,24 @@ type disk struct {
 	v   *dasd.Volume
 	mem storage
 	sch *channel.Subchannel
+
+	steps int // that the program may still take
+}
+
+var errSteps = errors.New("out of steps")
+
+// step is the work meter: a guest may read in a loop without end.
+func (d *disk) step(n int) error {
+	if d.steps -= n; d.steps < 0 {
+		return errSteps
+	}
+	return nil
 }
 
 func newDisk(t testing.TB, v *dasd.Volume) *disk {
 	d := &disk{t: t, v: v, mem: storage{}}
 	pmcw := cio.PMCW(unhex("00c4c00018850120800080800000ff80010000000000000000000001"))
-	d.sch = channel.New(d.mem, v, pmcw, nil)
+	d.sch = channel.New(d.mem, v, pmcw, &channel.Config{Steps: d.step})
 	t.Cleanup(d.sch.Close)
 	return d
 }
@@ -93,6 +106,7 @@ func (d *disk) runIDA(ops []op, cmd cio.Command, n int, list []byte) result {
 func (d *disk) run(ops ...op) result {
 	d.t.Helper()
 	putProgram(d.mem, ops)
+	d.steps = 2000
 	require.Equal(d.t, cio.CC0, d.sch.Start(testORB()))
 	var irb cio.IRB
 	require.Equal(d.t, cio.CC0, d.sch.Test(&irb))

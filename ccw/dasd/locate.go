@@ -28,6 +28,7 @@ var (
 	suffixedOps  = opSet(OpWriteData, OpRead)
 	suffixedMore = suffixedOps | opSet(OpReadData, OpReadAny, OpWriteAny)
 	anyOps       = opSet(OpReadAny, OpWriteAny)
+	firstOps     = anyOps | opSet(OpReadTrackset) // find the first record of the user's
 )
 
 // locate is Locate Record: it positions, and announces the commands that
@@ -233,19 +234,19 @@ func (v *Volume) orient(cmd cio.Command, l *Locate) cio.DeviceStatus {
 	return cio.Ended
 }
 
-// find searches the track for the record that l names. An operation on any
-// record finds the first of the user's, and the extended form finds the first
-// of all with a search argument of zeros.
+// find searches the track for the record that l names. Operations on any record
+// take the first of the user's, and the extended form takes the first of all
+// with a search argument of zeros.
 func (v *Volume) find(cmd cio.Command, l *Locate) cio.DeviceStatus {
 	c := &commands[cmd]
-	first := cmd != locateRecord
+	extended := cmd != locateRecord
 	for {
 		if s := v.nextCount(c); s != 0 {
 			return s
 		}
 		switch {
-		case first && l.Extended != 0 && v.pos.count.Record != 0,
-			first && l.Search == [5]byte{},
+		case extended && firstOps.has(l.Operation) && v.pos.count.Record != 0,
+			extended && l.Search == [5]byte{},
 			bytes.Equal(v.pos.slot[v.pos.off:][:5], l.Search[:]):
 			return 0
 		}

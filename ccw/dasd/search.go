@@ -68,7 +68,8 @@ func (v *Volume) searchKey(cmd cio.Command, x *channel.Transfer) cio.DeviceStatu
 	return satisfied(cmd, order)
 }
 
-// searchHome compares the home address.
+// searchHome compares the home address. Each time it has to come round the
+// track, so that an unsatisfied search ends like one of records.
 func (v *Volume) searchHome(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus {
 	const size = 4
 	n := params(x, v.buf[:size])
@@ -81,6 +82,12 @@ func (v *Volume) searchHome(cmd cio.Command, x *channel.Transfer) cio.DeviceStat
 	p := &v.prog
 	p.state &^= homeEqual
 	if !bytes.Equal(v.pos.slot[1:][:n], v.buf[:n]) {
+		if cmd&0x80 == 0 {
+			if p.has(indexPassed) {
+				return v.check(cio.NoRecordFound)
+			}
+			p.state |= indexPassed
+		}
 		return cio.Ended
 	}
 	if n == size {
