@@ -3,6 +3,7 @@ package dasd_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/softmdev/softmdev/ccw/cio"
 	"github.com/softmdev/softmdev/ccw/dasd"
 	"github.com/softmdev/softmdev/mdev/errs"
 )
@@ -231,6 +233,74 @@ func TestDamagedTracks(t *testing.T) {
 			require.Equal(t, row.want, r.status())
 			r = d.run(out(0x07, seekTo(track(0, 2))), in(0x06, 8).sli())
 			require.Equal(t, "0e 00 0008 00", r.status())
+		})
+	}
+}
+
+// failing is an image of which the nth call that can fail does.
+type failing struct {
+	dasd.Image
+	calls, nth int
+}
+
+var errBroken = errors.New("head crash")
+
+func (f *failing) hit() bool { f.calls++; return f.calls == f.nth }
+
+func (f *failing) Track(n uint32) ([]byte, error) {
+	if f.hit() {
+		return nil, errBroken
+	}
+	return f.Image.Track(n)
+}
+
+func (f *failing) Edit(n uint32) ([]byte, error) {
+	if f.hit() {
+		return nil, errBroken
+	}
+	return f.Image.Edit(n)
+}
+
+func (f *failing) Commit(n uint32, first, end int) error {
+	if f.hit() {
+		return errBroken
+	}
+	return f.Image.Commit(n, first, end)
+}
+
+// Fail the nth: whichever call of the image fails, the guest gets an equipment
+// check, the operator the reason, and the next program works.
+func TestImageFails(t *testing.T) {
+	for name, ops := range map[string][]op{
+		"format":     {out(0x63, all), out(0x47, located(dasd.OpFormat, 2, t1, 0, 0)), out(0x1D, countField(t1, 1, 0, 8)).sli(), out(0x9D, countField(track(0, 2), 1, 0, 8)).sli()},
+		"update":     {out(0x63, all), out(0x47, located(dasd.OpWriteData, 1, t1, 1, 16)), out(0x85, make([]byte, 16))},
+		"erase":      {out(0x07, seekTo(t1)), out(0x31, recordID(t1, 1)), backTIC, out(0x11, countField(t1, 2, 0, 0))},
+		"full track": {out(0x63, all), out(0x4B, fullTrack(t1, 1, 0x8000)), out(0x95, wholeTrack(t1, 1, 8, 0))},
+		"read":       {out(0x63, none), out(0x47, located(dasd.OpReadData, 4, t1, 1, 0)), in(0x86, 16), in(0x86, 16), in(0x86, 16), in(0x86, 16)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for nth := 1; ; nth++ {
+				img, err := dasd.Blank(dasd.CreateConfig{Cylinders: 2, Serial: "000000000042"})
+				require.NoError(t, err)
+				f := &failing{Image: img}
+				v, err := dasd.Open(f, allFeatures)
+				require.NoError(t, err)
+				d := newDisk(t, v)
+				d.format(t1, 3, 0, 16, 0x10)
+				d.format(track(0, 2), 3, 0, 16, 0x20)
+				f.calls, f.nth = 0, nth
+				r := d.run(ops...)
+				if f.calls < nth {
+					require.Equal(t, "0c 00", r.status())
+					require.Greater(t, nth, 1)
+					return
+				}
+				require.Equal(t, cio.Ended|cio.UnitCheck, r.Device())
+				require.Equal(t, []byte{0x10, 0x00}, r.sense[:2], "equipment check")
+				require.ErrorIs(t, v.Err(), errBroken)
+				require.NoError(t, dasd.Check(img))
+				d.format(t1, 3, 0, 16, 0x30)
+			}
 		})
 	}
 }

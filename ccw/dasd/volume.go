@@ -194,6 +194,11 @@ func (v *Volume) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus 
 	if status == 0 {
 		status = c.run(v, cmd, x)
 	}
+	if status&cio.UnitCheck != 0 && v.sense.Byte0()&cio.CommandReject != 0 {
+		// The count of a rejected command means nothing; the control unit of
+		// the recordings leaves none of it, and so no incorrect length.
+		x.Skip(x.Remaining())
+	}
 	p.state &^= oriented &^ c.keeps
 	if p.domain.count > 0 && c.flags&opensDomain == 0 {
 		status = v.count(cmd, x, status)
