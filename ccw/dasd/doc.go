@@ -17,11 +17,18 @@
 //
 //	Image    where the tracks are: Memory (copy on write), File (write-through)
 //	Volume   the device: Begin, Execute, Sense, Reset of channel.Device
-//	Capacity how much fits a track
+//	Cells    how much fits a track
 //
 // A track is a slot of [SlotSize] bytes: home address, then records of count,
 // key and data back to back, then eight bytes FF. The volume walks it in place
-// and edits it in place.
+// and edits it in place; an image in memory keeps changed tracks without their
+// zeros.
+//
+//	command   the command table: where a command may stand, what it keeps
+//	volume    one command: may it come here, run it, take it off the domain
+//	extent    file mask, extent, seeks       locate   the domain of commands
+//	position  the head on its track          read, write, search
+//	control, subsystem                       the device as a whole
 //
 // # Invariants
 //
@@ -29,6 +36,8 @@
 //     ends the command with unit check, never with a panic.
 //   - Parameters are decoded from a copy that was fetched once.
 //   - A write whose data transfer the channel broke off changes nothing.
+//   - When the image fails, the guest gets an equipment check, [Volume.Err]
+//     tells why, and the next program starts afresh.
 //   - A track always ends in an end marker, whatever was written.
 //   - Every command ends: none looks at more records than a track holds, nor
 //     at more tracks than its extent.

@@ -59,6 +59,7 @@ func (v *Volume) selectTrack(track uint32) cio.DeviceStatus {
 		return 0
 	}
 	slot, err := v.img.Track(track)
+	*p = position{} // what was lent before is not ours any more
 	if err != nil {
 		return v.broken(err)
 	}
