@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/softmdev/softmdev/internal/bench"
 	"github.com/softmdev/softmdev/internal/bench/ccwbench"
+	"github.com/softmdev/softmdev/internal/bench/pinbench"
+	"github.com/softmdev/softmdev/internal/bench/translatebench"
 	"github.com/softmdev/softmdev/internal/replay"
 )
 
@@ -42,7 +45,7 @@ Examples:
 
 // benchmarks is the list of all packages.
 func (c *benchCmd) benchmarks(ctx context.Context) []bench.Benchmark {
-	list := ccwbench.Benchmarks()
+	list := slices.Concat(translatebench.Benchmarks(), pinbench.Benchmarks(), ccwbench.Benchmarks())
 	if b, err := replayBenchmarks(ctx, c.Replay); err == nil {
 		list = append(list, b...)
 	}
@@ -71,14 +74,40 @@ func replayBenchmarks(ctx context.Context, file string) ([]bench.Benchmark, erro
 			b.ReportMetric(best, "CCW/s")
 		}
 	}
+	name := "replay/" + base
 	return []bench.Benchmark{
-		{Name: "replay/" + base + "/run", Unit: "CCW/s", Metric: "CCW/s", Run: run(func(s *replay.Summary) float64 {
+		// Not measured here: what the machine that was recorded needed,
+		// the cost of its recorder included.
+		{Name: name + "/recorded", Unit: "CCW/s", Metric: "CCW/s", Run: func(b *testing.B) {
+			for b.Loop() {
+			}
+			b.ReportMetric(recordedRate(all), "CCW/s")
+		}},
+		{Name: name + "/run", Unit: "CCW/s", Metric: "CCW/s", Baseline: name + "/recorded", Run: run(func(s *replay.Summary) float64 {
 			return float64(s.CCWs) / float64(s.RunNS) * 1e9
 		})},
-		{Name: "replay/" + base + "/load-run-compare", Unit: "CCW/s", Metric: "CCW/s", Run: run(func(s *replay.Summary) float64 {
+		{Name: name + "/load-run-compare", Unit: "CCW/s", Metric: "CCW/s", Baseline: name + "/recorded", Run: run(func(s *replay.Summary) float64 {
 			return float64(s.CCWs) / float64(s.AllNS) * 1e9
 		})},
 	}, nil
+}
+
+// recordedRate is the rate of the recorded machine by its own clock, 0 where
+// the recording does not say.
+func recordedRate(all []*replay.Scenario) float64 {
+	ccws, ns := 0, int64(0)
+	for _, s := range all {
+		for i := range s.Records() {
+			if r, _ := s.Record(i); r.HostNS != nil {
+				ccws += len(r.Trace)
+				ns += *r.HostNS
+			}
+		}
+	}
+	if ns == 0 {
+		return 0
+	}
+	return float64(ccws) / float64(ns) * 1e9
 }
 
 // Run measures.

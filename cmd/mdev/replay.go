@@ -69,8 +69,10 @@ func (c *replayCmd) Run(a *app) error {
 		bar.name(s.Name)
 		sum, err := s.Run(a.ctx, func(r *replay.Result) {
 			bar.add()
+			if r.Outcome == replay.Fail {
+				bar.hide() // the line is about to be printed over
+			}
 			if r.Outcome != replay.Pass {
-				bar.hide()
 				out.result(r)
 			}
 		})
@@ -131,7 +133,6 @@ type replayOutput struct {
 	expected map[[2]string][]string // rule and reason -> records
 	shown    int
 	hidden   int
-	notes    []string
 }
 
 // result takes a result that is not a plain pass.

@@ -47,7 +47,7 @@ type Result struct {
 	// the baseline. 0 where there is no baseline.
 	Ratio float64 `json:"ratio"`
 	// AllocsPerOp counts heap allocations of one iteration.
-	AllocsPerOp int64 `json:"allocs"`
+	AllocsPerOp int64 `json:"-"`
 }
 
 // Check reports the first fault of a list: a missing body, a name given

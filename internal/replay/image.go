@@ -92,14 +92,6 @@ func newImage(rec *recording.Record) *image {
 	return im
 }
 
-// end is the first address above everything the image touches.
-func (im *image) end() addr.GPA {
-	if len(im.pages) == 0 {
-		return 0
-	}
-	return im.pages[len(im.pages)-1] + addr.GPA(addr.PageSize)
-}
-
 // holds reports whether page is one that the image accounts for.
 func (im *image) holds(page addr.GPA) bool {
 	_, found := slices.BinarySearch(im.pages, page)
