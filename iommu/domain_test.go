@@ -326,7 +326,7 @@ func TestTruncatedBacking(t *testing.T) {
 	require.ErrorIs(t, d.Read(r.HPA(0)+0xffc, b), errs.ErrFault)
 	require.NoError(t, d.Read(r.HPA(0), b), "the rest of the device's memory lives")
 	require.Equal(t, uint64(3), d.FaultCount())
-	require.True(t, d.Idle())
+	require.True(t, d.Idle(), "who met a fault has left")
 }
 
 // far is remote memory that can be made to wait or to fail.

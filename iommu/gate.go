@@ -17,42 +17,46 @@ import (
 // still count itself in the old counter; so the wait first sees the idle
 // counter drained, then flips, then sees the other one drained.
 //
-// Why it is enough: entering is an atomic add and closing the reach an atomic
-// store, both full barriers on every platform under Go's memory model. Either
-// the revoker sees the entrant's count, or the entrant sees the closed reach.
+// Why it is enough: between closing the reach and looking at the counters the
+// revoker passes a full barrier, and entering is an atomic add, which is one
+// too. Either the revoker sees the entrant's count, or the entrant sees the
+// closed reach.
 type gate struct {
 	phase  atomic.Uint32
-	inside [2]atomic.Int64
+	inside atomic.Uint64 // two counters of 32 bits
 
 	mu sync.Mutex // one waiter at a time; guards the flip of phase
 }
 
-func (g *gate) enter() uint32 {
-	p := g.phase.Load() & 1
-	g.inside[p].Add(1)
-	return p
+// enter returns what exit takes.
+func (g *gate) enter() uint64 {
+	one := uint64(1) << (g.phase.Load() & 32)
+	g.inside.Add(one)
+	return one
 }
 
-func (g *gate) exit(p uint32) { g.inside[p&1].Add(-1) }
+func (g *gate) exit(one uint64) { g.inside.Add(-one) }
 
-// idle reports whether nobody who entered before the call is inside.
-func (g *gate) idle() bool { return g.inside[0].Load() == 0 && g.inside[1].Load() == 0 }
+// idle reports whether nobody is inside who entered before the caller's last
+// full barrier.
+func (g *gate) idle() bool { return g.inside.Load() == 0 }
 
 // wait returns when everyone who entered before the call has left.
 func (g *gate) wait() {
-	if g.idle() {
+	// A barrier of our own: the reach was closed with a plain store.
+	if g.inside.Add(0) == 0 {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	p := g.phase.Load() & 1
-	g.drain(p ^ 1)
-	g.phase.Store(p ^ 1)
+	p := g.phase.Load()
+	g.drain(p ^ 32)
+	g.phase.Store(p ^ 32)
 	g.drain(p)
 }
 
 func (g *gate) drain(p uint32) {
-	for i := 0; g.inside[p].Load() != 0; i++ {
+	for i := 0; uint32(g.inside.Load()>>p) != 0; i++ {
 		if i < 100 { // an access is a copy of a page: tens of nanoseconds
 			runtime.Gosched()
 		} else { // or a message to a peer: tens of microseconds

@@ -100,12 +100,12 @@ func (r *Reach) Grant(pages uint32, access addr.Access) (own, all uint32) {
 // Revoke undoes one Grant of the same pages and access. It returns the pages
 // that this holder does not hold any more, and which nobody does. New accesses
 // to what is gone are refused from now on; one that began before may still be
-// under way until [Domain.Quiesce] returns.
+// under way until [Domain.Quiesce] returns, or [Domain.Idle] says otherwise.
 func (r *Reach) Revoke(pages uint32, access addr.Access) (own, all uint32) {
 	was := r.count.held()
 	r.count.sub(both(pages, access))
 	if is := r.count.held(); is != was {
-		r.may.Store(is) // a full barrier: see gate
+		release(&r.may, is)
 		if r.block.real.Load() != nil {
 			r.domain.removeReal(r, pagesIn(was)&^pagesIn(is))
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/softmdev/softmdev/iommu"
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -69,7 +70,7 @@ func (p *Pinner) Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
 	f := p.refuseLocked(rs)
 	if !p.heldInLocked(f.rs) {
 		p.dropLocked(f.rs)
-		p.mu.Unlock()
+		p.leaveLocked()
 		return nil
 	}
 	d := &drain{wake: make(chan struct{}, 1)}
@@ -89,21 +90,38 @@ func (p *Pinner) Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
 		// which channel was ready first.
 		if !held || ctx.Err() != nil {
 			p.drains = slices.DeleteFunc(p.drains, func(x *drain) bool { return x == d })
-			var err error
 			if held {
-				err = &HeldError{p.holdingsInLocked(f.rs), context.Cause(ctx)}
+				err := &HeldError{p.holdingsInLocked(f.rs), context.Cause(ctx)}
 				p.permitLocked(f.rs)
-			} else {
-				p.dropLocked(f.rs)
+				p.mu.Unlock()
+				return err
 			}
-			p.mu.Unlock()
-			return err
+			p.dropLocked(f.rs)
+			p.leaveLocked()
+			return nil
 		}
 		p.mu.Unlock()
 		select {
 		case <-d.wake:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// leaveLocked unlocks p.mu and waits until hardware is out of everything that
+// was revoked: the lease of a page that is being unmapped may have ended a
+// moment ago, with its Release still waiting for the same.
+func (p *Pinner) leaveLocked() {
+	var inside []*iommu.Domain
+	for _, o := range p.owners {
+		// Whoever revoked has unlocked p.mu before we locked it.
+		if !o.domain.Idle() {
+			inside = append(inside, o.domain)
+		}
+	}
+	p.mu.Unlock()
+	for _, d := range inside {
+		d.Quiesce()
 	}
 }
 

@@ -32,23 +32,17 @@ type slot struct {
 	holds   []hold
 	trace   []uintptr
 
-	listed  bool // in owner.active: it has pinned
-	closing bool // released, waiting for hardware to leave
-	wrote   bool // has holds for writing
+	listed bool // in owner.active: it has pinned
 
 	prev, next *slot
 }
 
 // hold is one grant: pages of one block, consecutive.
 type hold struct {
-	c     *cell
-	page  uint64 // number of the first page in IOVA space
-	pages uint32 // the pages as a set of the block's
-	// idle are the pages that nobody held any more when this was revoked.
-	idle   uint32
+	c      *cell
+	page   uint64 // number of the first page in IOVA space
+	pages  uint32 // the pages as a set of the block's
 	access addr.Access
-	// ended holds are revoked, and stay until hardware has left.
-	ended bool
 }
 
 // n is the number of pages of h.
@@ -77,7 +71,7 @@ func (l Lease) Valid() bool {
 	return l.validLocked()
 }
 
-func (l Lease) validLocked() bool { return l.s.gen == l.gen && !l.s.closing }
+func (l Lease) validLocked() bool { return l.s.gen == l.gen }
 
 var errReleased = fmt.Errorf("lease is released: %w", errs.ErrGone)
 
@@ -116,20 +110,31 @@ func (l Lease) PinEach(reqs []Request, pins []Pin) (int, error) {
 		return 0, errReleased
 	}
 	pins = pins[:len(reqs)]
-	p := s.owner.p
+	o := s.owner
+	p := o.p
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if !l.validLocked() {
+		p.mu.Unlock()
 		return 0, errReleased
 	}
 	before := len(s.holds)
 	for i := range reqs {
 		var err error
 		if pins[i], err = p.pinLocked(s, reqs[i].IOVA, reqs[i].Len, reqs[i].Access); err != nil {
-			p.undoLocked(l, before)
+			late := append([]hold(nil), s.holds[before:]...)
+			p.revokeLocked(s, before)
+			s.holds = s.holds[:before]
+			if len(p.drains) != 0 {
+				p.wakeLocked()
+			}
+			p.mu.Unlock()
+			if !o.domain.Idle() {
+				o.leave(late)
+			}
 			return i, err
 		}
 	}
+	p.mu.Unlock()
 	return 0, nil
 }
 
@@ -146,93 +151,65 @@ func (l Lease) Release() {
 	p.mu.Lock()
 	if s.gen != l.gen {
 		p.mu.Unlock()
+		if !o.domain.Idle() {
+			o.domain.Quiesce() // the first Release may be waiting still
+		}
 		return
 	}
-	if s.closing {
-		p.mu.Unlock()
-		o.domain.Quiesce() // as the first Release does
-		return
-	}
+	s.gen++ // handles are stale from now on; the slot is ours until Put
 	if s.listed {
 		p.revokeLocked(s, 0)
-		if !o.domain.Idle() {
-			// Hardware is inside some frame. The pages stay in the
-			// ledger, so that an unmap waits, until it has left.
-			s.closing = true
-			p.mu.Unlock()
-			o.domain.Quiesce()
-			p.mu.Lock()
-		}
-		p.settleLocked(s, 0)
 		o.unlistLocked(s)
 		if len(p.drains) != 0 {
 			p.wakeLocked()
 		}
 	}
-	s.end()
 	p.mu.Unlock()
+	if !o.domain.Idle() {
+		o.leave(s.holds)
+	}
+	s.reset()
 	o.free.Put(s)
 }
 
-// revokeLocked closes the reach of the holds from first on, and takes their
-// charge back.
+// revokeLocked ends the holds from first on: reach, charge and lock. Hardware
+// may still be inside; whoever needs it gone calls leave after unlocking.
+//
+// Pages held for writing are marked dirty. Marking them when they are pinned
+// is what type1 does; marking them again when they are released closes a gap
+// it has: a dirty log that was read and cleared just after the pin would miss
+// all that the hardware stored since.
 func (p *Pinner) revokeLocked(s *slot, first int) {
 	o := s.owner
 	for i := len(s.holds) - 1; i >= first; i-- {
 		h := &s.holds[i]
-		if h.ended {
-			continue
-		}
-		h.ended = true
 		own, all := h.c.Revoke(h.pages, h.access)
-		p.unchargeLocked(o, own, all)
-		h.idle = all
-	}
-}
-
-// settleLocked does what may be done only when no hardware is inside the
-// holds from first on, which are revoked.
-func (p *Pinner) settleLocked(s *slot, first int) {
-	if !s.wrote && p.locker == nil {
-		return
-	}
-	for i := first; i < len(s.holds); i++ {
-		h := &s.holds[i]
+		o.charged -= uint64(iommu.Count(own))
+		p.charged -= uint64(iommu.Count(all))
 		if h.access&addr.Write != 0 {
-			p.markLocked(h)
+			p.mark(h)
 		}
 		if p.locker != nil {
-			p.unlockLocked(h.c.w, h.page, h.idle)
+			p.unlockLocked(h.c.w, h.page, all)
 		}
 	}
 }
 
-// markLocked marks the pages of h dirty. Marking them when they are pinned is
-// what type1 does; marking them again when they are released closes a gap it
-// has: a dirty log that is read and cleared between the hardware's last store
-// and the release would have missed the store.
-func (p *Pinner) markLocked(h *hold) {
+// leave waits until hardware is out of holds that were revoked. What it stored
+// in its last moment may have come after the mark, so the pages are marked
+// once more. The holds are nobody else's, and no lock is held.
+func (o *Owner) leave(holds []hold) {
+	o.domain.Quiesce()
+	for i := range holds {
+		if h := &holds[i]; h.access&addr.Write != 0 {
+			o.p.mark(h)
+		}
+	}
+}
+
+// mark marks the pages of h dirty, if the store keeps a log.
+func (p *Pinner) mark(h *hold) {
 	p.store.MarkDirty(addr.IOVA(h.page<<addr.PageShift), addr.Len(h.n())<<addr.PageShift)
-}
-
-// undoLocked takes back the holds from first on, which were granted a moment
-// ago. It lets go of the lock if hardware was quick enough to be inside.
-func (p *Pinner) undoLocked(l Lease, first int) {
-	s := l.s
-	p.revokeLocked(s, first)
-	if first != len(s.holds) && !s.owner.domain.Idle() {
-		p.mu.Unlock()
-		s.owner.domain.Quiesce()
-		p.mu.Lock()
-		if !l.validLocked() {
-			return // released meanwhile, and settled by that
-		}
-	}
-	p.settleLocked(s, first)
-	s.holds = s.holds[:first]
-	if len(p.drains) != 0 {
-		p.wakeLocked()
-	}
 }
 
 // pinLocked pins one range for s: what most programs need, pages within one
@@ -266,8 +243,7 @@ func (p *Pinner) pinLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.Acce
 	c.Grant(pages, access)
 	s.holds = append(s.holds, hold{c: c, page: from, pages: pages, access: access})
 	if access&addr.Write != 0 {
-		s.wrote = true
-		p.markLocked(&s.holds[len(s.holds)-1])
+		p.mark(&s.holds[len(s.holds)-1])
 	}
 	if !s.listed {
 		o.listLocked(s)
@@ -319,8 +295,7 @@ func (p *Pinner) pinSlowLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.
 		h := &s.holds[i]
 		h.c.Grant(h.pages, access)
 		if access&addr.Write != 0 {
-			s.wrote = true
-			p.markLocked(h)
+			p.mark(h)
 		}
 	}
 	if !s.listed {

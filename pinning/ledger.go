@@ -143,8 +143,7 @@ func (h *hold) rng() addr.Range[addr.IOVA] {
 	return r
 }
 
-// eachHoldLocked calls f for every hold, revoked ones that hardware has not
-// left included, until f says false.
+// eachHoldLocked calls f for every hold, until f says false.
 func (p *Pinner) eachHoldLocked(f func(s *slot, h *hold) bool) {
 	for _, o := range p.owners {
 		for s := o.active; s != nil; s = s.next {

@@ -124,11 +124,8 @@ func (o *Owner) unlistLocked(s *slot) {
 	s.listed = false
 }
 
-// end makes s ready for the next Begin. Handles to it are stale from now on.
-// Precondition: Pinner.mu is held, and s is not listed.
-func (s *slot) end() {
-	s.gen++
-	s.closing, s.wrote = false, false
+// reset makes s ready for the next Begin.
+func (s *slot) reset() {
 	if cap(s.holds) > maxKept {
 		s.holds = nil
 	} else {

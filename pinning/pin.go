@@ -2,7 +2,6 @@ package pinning
 
 import (
 	"iter"
-	"slices"
 	"sort"
 
 	"github.com/softmdev/softmdev/iommu"
@@ -17,12 +16,12 @@ type Pin struct {
 	iova addr.IOVA
 	n    addr.Len
 	hpa  addr.HPA // of the first byte
-	// w has the whole range, or else more says where its parts are.
-	w    *window
-	more []part
+	// w has the whole range, or else parts says where it lies.
+	w     *window
+	parts *[]part
 }
 
-// part is where a pin goes on in another window.
+// part is a stretch of a pin in one window.
 type part struct {
 	start addr.IOVA
 	w     *window
@@ -38,12 +37,13 @@ func newPin(iova addr.IOVA, n addr.Len, holds []hold) Pin {
 		hpa: h.c.HPA(h.page%iommu.BlockPages) + addr.HPA(addr.PageOffset(iova)),
 	}
 	if last := &holds[len(holds)-1]; last.c.w != p.w {
+		var parts []part
 		for i := range holds {
 			if h := &holds[i]; i == 0 || h.c.w != holds[i-1].c.w {
-				p.more = append(p.more, part{addr.IOVA(h.page << addr.PageShift), h.c.w})
+				parts = append(parts, part{addr.IOVA(h.page << addr.PageShift), h.c.w})
 			}
 		}
-		p.more = slices.Clip(p.more)
+		p.parts = &parts
 	}
 	return p
 }
@@ -68,9 +68,10 @@ func (p Pin) At(off addr.Len) addr.HPA {
 	}
 	at := p.iova + addr.IOVA(off)
 	w := p.w
-	if p.more != nil {
-		i := sort.Search(len(p.more), func(i int) bool { return p.more[i].start > at })
-		w = p.more[i-1].w
+	if p.parts != nil {
+		parts := *p.parts
+		i := sort.Search(len(parts), func(i int) bool { return parts[i].start > at })
+		w = parts[i-1].w
 	}
 	return w.hpa(at)
 }
