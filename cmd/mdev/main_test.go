@@ -131,6 +131,7 @@ func fixtures(dir, data string) error {
 		"empty.jsonl":                   "",
 		"a.events.jsonl":                "{}\n",
 		"short.ckd":                     "CKD_P370",
+		"small.fba":                     strings.Repeat("\x00", 51200),
 		"halfcard.bin":                  strings.Repeat("x", 100),
 		"bad/known.jsonl":               good,
 		"bad/expected-differences.json": `[{"scenario":"con3215","seq":1,"elements":["scsw"],"why":"?"}]`,

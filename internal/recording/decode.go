@@ -261,7 +261,7 @@ func oneOf[S ~string](d *decoder, p *S, values ...S) func() error {
 }
 
 func (d *decoder) record() (*Record, error) {
-	r := &Record{}
+	r := &Record{End: Ended}
 	var orb *[32]byte
 	// The version decides what everything else means, so a wrong one is
 	// reported before any fault that only a later version could explain.
@@ -319,7 +319,7 @@ func (d *decoder) record() (*Record, error) {
 			return err
 		},
 	}
-	if err := d.object(f, "v", "scenario", "seq", "op", "end", "device", "orb", "memory"); err != nil {
+	if err := d.object(f, "v", "scenario", "seq", "op", "device", "orb", "memory"); err != nil {
 		return nil, err
 	}
 	r.ORB = *orb

@@ -41,7 +41,7 @@ type Record struct {
 	Seq      int // order within the scenario
 	Name     string
 	Op       Op
-	End      End
+	End      End    // Ended where the record does not say
 	OS       string // guest software
 	Source   string // machine that executed it
 	Device   Device

@@ -281,16 +281,20 @@ func (s *Scenario) newReader(d *recording.Device, deck []byte) *model {
 	}}
 }
 
-// newTape is a drive with the tape of the scenario in it, or a blank one.
+// newTape is a drive with the tape of the scenario in it. A drive without its
+// tape is as good as no model, unless a model is insisted on: then the tape is
+// blank.
 func (s *Scenario) newTape(d *recording.Device, image string) (*model, error) {
 	cfg := unit.TapeConfig{Model: unit.Tape3420, Serial: uint32(d.DevNo)}
 	if id := d.SenseID; len(id) >= 6 {
 		cfg.Model = unit.TapeModel(binary.BigEndian.Uint16(id[4:]))
 	}
 	if image == "" {
-		if p, err := imageOf(s.File, s.Name, d, ".aws"); err == nil {
-			image = p
+		p, err := imageOf(s.File, s.Name, d, ".aws")
+		if err != nil && s.opt.Device != Emulated {
+			return nil, err
 		}
+		image = p
 	}
 	cfg.Cartridge = unit.NewCartridge(0)
 	if image != "" {
