@@ -43,6 +43,8 @@ type element struct {
 	// hole is the check that hardware is to find: of the CCW itself (stop), of
 	// its list address (badList), or of its data range (badDirect).
 	hole hole
+	// unfetched says that there was no CCW to be had at this address.
+	unfetched bool
 	// target is where a transfer leads: segment and position in it.
 	target struct{ seg, pos int32 }
 	// pieces are its data: pieces[first : first+n].

@@ -51,10 +51,7 @@ func (r *rewriter) rewrite(p *program, hosts []addr.HPA, x exits) (uint32, error
 	}
 	for _, i := range r.order {
 		s := &p.segs[i]
-		n := int(s.n)
-		if s.exit {
-			n++
-		}
+		n := int(s.n) + 1 // what execution could skip to
 		_, host, err := r.alloc(n*cio.CCWSize, cio.CCWSize, false)
 		if err != nil {
 			return 0, err
@@ -80,8 +77,11 @@ func (r *rewriter) rewrite(p *program, hosts []addr.HPA, x exits) (uint32, error
 				return 0, err
 			}
 		}
+		behind := slots[int(s.n)*cio.CCWSize:]
 		if s.exit {
-			putCCW(slots[int(s.n)*cio.CCWSize:], cio.TIC, 0, 0, x.exit(s.guest+uint32(s.n)*cio.CCWSize))
+			putCCW(behind, cio.TIC, 0, 0, x.exit(s.guest+uint32(s.n)*cio.CCWSize))
+		} else {
+			putStop(behind) // never reached; what lies behind is data
 		}
 	}
 	return p.segs[0].host, nil
@@ -142,8 +142,9 @@ func (r *rewriter) ccw(b []byte, e *element, pieces []piece, hosts []addr.HPA) e
 	return nil
 }
 
-// nowhere is an aligned host address that names none of the guest's memory.
-func (r *rewriter) nowhere() uint32 { return uint32(r.chunks[0].HPA) }
+// nowhere is an aligned host address for a field that is not used: in a hole,
+// so that hardware which did use it would find no memory of the host program.
+func (r *rewriter) nowhere() uint32 { return r.in(absent, 0) }
 
 // putStop writes a CCW that is a program check however it is reached: its
 // command is invalid, and where data chaining hides that, its count is zero.

@@ -93,13 +93,19 @@ func (w *walker) segment(si int32) error {
 		}
 	}
 	s := &p.segs[si]
-	s.exit = s.n >= 2 && chainsCommand(p.elems[s.first+s.n-2].ccw, p.format1)
+	s.exit = s.n >= 2 && mayChainCommand(p.elems[s.first+s.n-2].ccw, p.format1)
 	return nil
 }
 
 // chainsCommand reports whether c chains to a command of its own.
 func chainsCommand(c cio.CCW, format1 bool) bool {
 	return c.Flags&(cio.ChainData|cio.ChainCommand) == cio.ChainCommand && !c.Command.IsTIC(format1)
+}
+
+// mayChainCommand reports whether c chains to a command, if only when it ends
+// at once, which leaves data chaining out.
+func mayChainCommand(c cio.CCW, format1 bool) bool {
+	return c.Flags&cio.ChainCommand != 0 && !c.Command.IsTIC(format1)
 }
 
 // element fetches the CCW at guest address at, the next of segment si, and
@@ -115,7 +121,7 @@ func (w *walker) element(si int32, at uint32) (more bool, err error) {
 	i := len(p.elems)
 	e.ccw, err = w.fetchCCW(at)
 	if err != nil {
-		e.kind = stop
+		e.kind, e.unfetched = stop, true
 		var known bool
 		if e.hole, known = holeOf(err); !known {
 			return false, err
@@ -217,7 +223,7 @@ func (w *walker) settleTransfers() {
 			continue
 		}
 		t := p.elemAt(e.target.seg, e.target.pos)
-		if t == nil || t.kind != stop || t.ccw != (cio.CCW{}) {
+		if t == nil || !t.unfetched {
 			continue
 		}
 		for _, f := range p.faults {

@@ -231,7 +231,7 @@ func (w *window) fetch(slot int, r *run, pos int, b []byte) error {
 		putCCW(b, cio.TIC, 0, 0, w.out.in(h, 0))
 		return nil
 	}
-	d, err := w.data(c)
+	ways, err := w.data(c)
 	if err != nil {
 		return w.renumber(err, index)
 	}
@@ -244,8 +244,8 @@ func (w *window) fetch(slot int, r *run, pos int, b []byte) error {
 	}
 	*e = *c
 	w.next = asCommand
-	if f := c.ccw.Flags; f&cio.ChainData != 0 && d != 0 {
-		w.next = d
+	if f := c.ccw.Flags; f&cio.ChainData != 0 && ways != 0 {
+		w.next = ways
 		if f&cio.ChainCommand != 0 && c.way&asCommand != 0 {
 			// If the command ends at once, the other flag counts.
 			w.next |= asCommand
@@ -255,22 +255,31 @@ func (w *window) fetch(slot int, r *run, pos int, b []byte) error {
 }
 
 // data fetches the list of c, the only element of the step, pins what it
-// names and returns the way its data moves.
+// names and returns the ways its data can move.
 func (w *window) data(c *element) (way, error) {
 	s := &w.step
 	c.way = w.next
-	d, one := c.direction(s.p.format1)
-	access := d.access()
+	ways, one := c.direction(s.p.format1)
+	d, access := ways, ways.access()
 	if !one {
 		// Reached by data chaining or by command chaining, we cannot see
-		// which: both must work, and do if the addresses ascend in both.
-		if d&dataBack != 0 {
+		// which: both must work, and do if the addresses ascend in both. As
+		// output no word is skipped, so that each has the guest's address.
+		if ways&dataBack != 0 {
 			return 0, errs.At("ccw", 0, uint64(c.at), fmt.Errorf("read backward and forward at once: %w", errs.ErrNotSupported))
 		}
-		d, access = c.way&^asCommand, addr.ReadWrite
+		d, access = dataOut, addr.ReadWrite
 	}
 	if err := s.data(0, d); err != nil {
 		return 0, err
+	}
+	if !one {
+		for _, pc := range s.p.pieces {
+			if pc.flags&cio.MIDAWSkip != 0 && pc.hole != noHole {
+				// Wrong for output, and perhaps not for input.
+				return 0, errs.At("ccw", 0, uint64(c.at), fmt.Errorf("MIDAW skips or not: %w", errs.ErrNotSupported))
+			}
+		}
 	}
 	w.hosts = w.hosts[:0]
 	for range s.p.pieces {
@@ -279,7 +288,7 @@ func (w *window) data(c *element) (way, error) {
 	if err := s.pin(0, d, access, w.hosts); err != nil {
 		return 0, errs.At("ccw", 0, uint64(c.at), err)
 	}
-	return d, nil
+	return ways, nil
 }
 
 // one fetches the CCW at guest address at as the only element of the step.
