@@ -1,0 +1,5 @@
+//go:build race
+
+package pinning_test
+
+const raceEnabled = true
