@@ -113,7 +113,7 @@ func (v *view) show(x *replay.Inspection) error {
 	if r.Name != "" {
 		v.printf("  %q", r.Name)
 	}
-	v.printf("\n")
+	v.printf("\n  %d CCWs executed, %d IDAWs, %d pages pinned\n", r.CCWs, r.IDAWs, r.Pins)
 	v.text("guest ORB  ", t.ORB.String(), asIs)
 	v.text("host ORB   ", t.Host.String(), asIs)
 	f1 := t.ORB.Format1()

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -98,6 +100,12 @@ func (c *minimizeCmd) Run(a *app) error {
 		fmt.Fprint(a.stderr, " (stopped at the limit)")
 	}
 	fmt.Fprintln(a.stderr)
+	if m.After != "" {
+		fmt.Fprintf(a.stderr, "it starts from the state that %s leaves: keep that recording and its images beside it\n", m.After)
+	}
+	for _, dev := range slices.Sorted(maps.Keys(m.Images)) {
+		fmt.Fprintf(a.stderr, "replay it with --image %s=%s\n", dev, m.Images[dev])
+	}
 	return nil
 }
 

@@ -362,6 +362,9 @@ type (
 		Device   string     `json:"device"`
 		Emulated bool       `json:"emulated"`
 		Outcome  string     `json:"outcome"`
+		CCWs     int        `json:"executed"`
+		IDAWs    int        `json:"idaws"`
+		Pins     int        `json:"pins"`
 		Rules    []jsonRule `json:"rules,omitempty"`
 		Note     string     `json:"note,omitempty"`
 		Error    string     `json:"error,omitempty"`
@@ -383,7 +386,7 @@ type (
 func recordJSON(r *replay.Result) jsonRecord {
 	j := jsonRecord{
 		File: r.File, Line: r.Line, Scenario: r.Scenario, Seq: r.Seq, Name: r.Name, Device: r.Device, Emulated: r.Emulated,
-		Outcome: r.Outcome.String(), Note: r.Note,
+		Outcome: r.Outcome.String(), Note: r.Note, CCWs: r.CCWs, IDAWs: r.IDAWs, Pins: r.Pins,
 	}
 	for _, x := range r.Rules {
 		j.Rules = append(j.Rules, jsonRule{x.Name, x.Reason})

@@ -25,6 +25,7 @@ type model struct {
 	kind     Kind
 	emulated bool
 	dev      channel.Device
+	image    string // file of its initial image, "" where it has none
 	// before, if not nil, sets the outside world up for a record: cards in
 	// the hopper, lines typed.
 	before func(r *prepared)
@@ -39,8 +40,19 @@ func newScripted(kind Kind) *model {
 // imageLimit bounds an initial image in memory: a 3390-3 has 2.8 GB.
 const imageLimit = 3 << 30
 
-// loadImage reads an initial image, plain or compressed.
-func loadImage(path string) ([]byte, error) {
+// loadImage reads an initial image, plain or compressed, once.
+func (s *Scenario) loadImage(path string) ([]byte, error) {
+	if b := s.images[path]; b != nil {
+		return b, nil
+	}
+	b, err := readImage(path)
+	if err == nil {
+		s.images[path] = b
+	}
+	return b, err
+}
+
+func readImage(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -95,7 +107,7 @@ func (s *Scenario) newEmulated(d *recording.Device, image string) (*model, error
 				return "", nil, err
 			}
 		}
-		if b, err = loadImage(path); err != nil {
+		if b, err = s.loadImage(path); err != nil {
 			err = &recording.Error{File: path, Err: plain(err)}
 		}
 		return path, b, err
@@ -115,7 +127,7 @@ func (s *Scenario) newEmulated(d *recording.Device, image string) (*model, error
 			return nil, &recording.Error{File: path, Err: err}
 		}
 		g := v.Geometry()
-		return &model{kind: kind, emulated: true, dev: v}, s.sameSize(path, d, func(rdc []byte) (want, have uint64) {
+		return &model{kind: kind, emulated: true, dev: v, image: path}, s.sameSize(path, d, func(rdc []byte) (want, have uint64) {
 			if len(rdc) < 16 {
 				return 0, 0
 			}
@@ -138,7 +150,7 @@ func (s *Scenario) newEmulated(d *recording.Device, image string) (*model, error
 		if err != nil {
 			return nil, &recording.Error{File: path, Err: err}
 		}
-		return &model{kind: kind, emulated: true, dev: v}, s.sameSize(path, d, func(rdc []byte) (want, have uint64) {
+		return &model{kind: kind, emulated: true, dev: v, image: path}, s.sameSize(path, d, func(rdc []byte) (want, have uint64) {
 			if len(rdc) < 18 {
 				return 0, 0
 			}
@@ -158,14 +170,16 @@ func (s *Scenario) newEmulated(d *recording.Device, image string) (*model, error
 				}
 			}
 		}
-		b, err := loadImage(path)
+		b, err := s.loadImage(path)
 		if err == nil && (len(b) == 0 || len(b)%unit.CardSize != 0) {
 			err = fmt.Errorf("%d bytes are no whole number of cards of %d columns", len(b), unit.CardSize)
 		}
 		if err != nil {
 			return nil, &recording.Error{File: path, Err: plain(err)}
 		}
-		return s.newReader(d, b), nil
+		m := s.newReader(d, b)
+		m.image = path
+		return m, nil
 	case KindPrinter:
 		p, err := unit.NewPrinter(nil)
 		if err != nil {
@@ -298,7 +312,7 @@ func (s *Scenario) newTape(d *recording.Device, image string) (*model, error) {
 	}
 	cfg.Cartridge = unit.NewCartridge(0)
 	if image != "" {
-		b, err := loadImage(image)
+		b, err := s.loadImage(image)
 		if err == nil {
 			cfg.Cartridge, err = unit.ParseCartridge(b)
 		}
@@ -310,5 +324,5 @@ func (s *Scenario) newTape(d *recording.Device, image string) (*model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w of device %s: %w", errNoModel, d.Key(), err)
 	}
-	return &model{kind: KindTape, emulated: true, dev: t}, nil
+	return &model{kind: KindTape, emulated: true, dev: t, image: image}, nil
 }

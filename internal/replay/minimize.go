@@ -22,6 +22,10 @@ type Minimized struct {
 	Records []*recording.Record
 	Result  *Result // of the record at fault, as it is now
 	Trials  int
+	// Images are the initial images that the records need, by device number.
+	Images map[string]string
+	// After is the scenario from whose final state they start, or "".
+	After string
 	// Stopped says that the search ended at its limit of trials.
 	Stopped bool
 }
@@ -43,29 +47,40 @@ func (s *Scenario) Minimize(ctx context.Context, seq int, progress func(trials, 
 	}
 	r := &reducer{ctx: ctx, s: s, progress: progress}
 	r.best = append([]*recording.Record(nil), s.recs[:i+1]...)
-	res, err := r.run(r.best)
+	res, failed, err := r.run(r.best)
 	if err != nil {
 		return nil, err
 	}
-	if res == nil || res.Outcome != Fail {
+	if r.failed = failed; res == nil || res.Outcome != Fail {
 		return nil, ErrNoDifference
 	}
 	r.goal = signatureOf(res)
-	for before := -1; before != r.size(); {
+	for before := -1; before != r.size() && r.trials < maxTrials; {
 		before = r.size()
-		for _, step := range []func(){r.programs, r.truncate, r.skipFront, r.ccws, r.segments, r.bytes} {
-			step()
-			if r.err != nil {
-				return nil, r.err
+		r.programs()
+		for r.at = len(r.best) - 1; r.at >= 0 && r.err == nil; r.at-- {
+			for _, step := range []func(){r.truncate, r.skipFront, r.ccws, r.segments, r.bytes} {
+				step()
 			}
 		}
-		if r.trials >= maxTrials {
-			break
+		if r.err != nil {
+			return nil, r.err
 		}
 	}
 	out := &Minimized{Records: r.best, Trials: r.trials, Stopped: r.trials >= maxTrials}
-	out.Result, err = r.run(r.best)
-	return out, err
+	if out.Result, _, err = r.run(r.best); err != nil {
+		return nil, err
+	}
+	out.Images = make(map[string]string)
+	for _, rec := range r.best {
+		if m := s.models[rec.Device.Key()]; m != nil && m.emulated && m.image != "" {
+			out.Images[rec.Device.Key()] = m.image
+		}
+	}
+	if s.from != nil {
+		out.After, out.Images = s.from.Name, nil
+	}
+	return out, nil
 }
 
 // signature is the bytes in which a result differs, by element and offset
@@ -110,13 +125,15 @@ type reducer struct {
 	s        *Scenario
 	progress func(trials, size int)
 	best     []*recording.Record
+	at       int // index in best of the record that is being reduced
 	goal     signature
+	failed   int // records before the one at fault that differ as well
 	trials   int
 	err      error
 }
 
-// target is the record at fault.
-func (r *reducer) target() *recording.Record { return r.best[len(r.best)-1] }
+// target is the record that is being reduced.
+func (r *reducer) target() *recording.Record { return r.best[r.at] }
 
 // size measures what is to become small.
 func (r *reducer) size() int {
@@ -136,8 +153,9 @@ func (r *reducer) size() int {
 	return n
 }
 
-// run replays recs and returns the result of the last.
-func (r *reducer) run(recs []*recording.Record) (*Result, error) {
+// run replays recs and returns the result of the last, and how many before it
+// differ.
+func (r *reducer) run(recs []*recording.Record) (last *Result, failed int, err error) {
 	c := *r.s
 	opt := *r.s.opt
 	opt.Only, opt.FailFast = nil, false
@@ -147,11 +165,15 @@ func (r *reducer) run(recs []*recording.Record) (*Result, error) {
 		c.lines[i] = i + 1
 	}
 	if err := c.reset(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var last *Result
-	_, _, err := c.run(r.ctx, pass{each: func(x *Result) { last = x }})
-	return last, err
+	_, _, err = c.run(r.ctx, pass{each: func(x *Result) {
+		if last != nil && last.Outcome == Fail {
+			failed++
+		}
+		last = x
+	}})
+	return last, failed, err
 }
 
 // try takes recs if they still show the difference.
@@ -160,12 +182,12 @@ func (r *reducer) try(recs []*recording.Record) bool {
 		return false
 	}
 	r.trials++
-	res, err := r.run(recs)
+	res, failed, err := r.run(recs)
 	if err != nil {
 		r.err = err
 		return false
 	}
-	if res == nil || res.Outcome != Fail || !r.goal.stillShows(signatureOf(res)) {
+	if res == nil || failed > r.failed || res.Outcome != Fail || !r.goal.stillShows(signatureOf(res)) {
 		return false
 	}
 	r.best = recs
@@ -175,10 +197,10 @@ func (r *reducer) try(recs []*recording.Record) bool {
 	return true
 }
 
-// tryTarget is try with another record at fault.
+// tryTarget is try with another record in the place of the target.
 func (r *reducer) tryTarget(rec *recording.Record) bool {
 	recs := append([]*recording.Record(nil), r.best...)
-	recs[len(recs)-1] = rec
+	recs[r.at] = rec
 	return r.try(recs)
 }
 
@@ -382,7 +404,7 @@ func (r *reducer) ccws() {
 	}
 }
 
-// lists calls f for each list of segments in a copy of the record at fault.
+// lists calls f for each list of segments of the target.
 func (r *reducer) lists(f func(get func(*recording.Record) *[]recording.Segment)) {
 	f(func(rec *recording.Record) *[]recording.Segment { return &rec.Memory })
 	if r.target().Expect != nil {

@@ -69,6 +69,9 @@ type Scenario struct {
 	from *Scenario
 	// models are the devices, by key, in their present state; made by reset.
 	models map[string]*model
+	// images are the initial images that were read, by path. Models copy
+	// what they change.
+	images map[string][]byte
 	// hook, set by tests, runs between a program and its comparison.
 	hook func(m *machine, seq int)
 }
@@ -138,7 +141,7 @@ func group(file string, recs []*recording.Record, lines []int, opt *Options) ([]
 	for i, rec := range recs {
 		s := byName[rec.Scenario]
 		if s == nil {
-			s = &Scenario{Name: rec.Scenario, File: file, opt: opt}
+			s = &Scenario{Name: rec.Scenario, File: file, opt: opt, images: make(map[string][]byte)}
 			byName[rec.Scenario] = s
 			all = append(all, s)
 		}
