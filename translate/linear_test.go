@@ -313,9 +313,9 @@ func TestBatchIsSeenAtOnce(t *testing.T) {
 			}
 		})
 	}
-	rounds := 20000
+	rounds := 3000
 	if testing.Short() {
-		rounds = 2000
+		rounds = 500
 	}
 	for i := range rounds {
 		require.NoError(t, store.Apply(context.Background(), ops(i%2)...))

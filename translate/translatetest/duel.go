@@ -200,6 +200,11 @@ func (d *Duel) Do(op string, src Source) error {
 	case "get":
 		iova, n := d.extent(src, src(2, "exact") == 0)
 		page := addr.Len(1) << (11 + src(5, "page"))
+		if src(4, "widen") != 0 { // to whole pages of that size, or most are refused
+			last := uint64(iova) + uint64(n) - 1
+			iova = addr.IOVA(uint64(iova) &^ uint64(page-1))
+			n = addr.Len(last|uint64(page-1)-uint64(iova)) + 1
+		}
 		return d.dirtyGet(iova, n, page, src(2, "clear") == 0)
 	case "mark":
 		iova, n := d.bytes(src)
