@@ -51,8 +51,10 @@ type Config struct {
 	// limit but Limit. A page that two owners hold counts for both here, and
 	// once for Limit.
 	PerOwner addr.Len
-	// Deadline bounds the wait of an unmap for the holders of its pages when
-	// its context has no deadline; 0 means 5 s.
+	// Deadline bounds the wait of an unmap for the holders of its pages,
+	// also where its context (or the store, for one without a deadline)
+	// would wait longer. 0 means as long as the context allows, and 5 s if
+	// that has no deadline.
 	Deadline time.Duration
 	// Trace keeps the call stack of each Begin, for [Pinner.Leases]. It
 	// costs about a microsecond a lease.

@@ -59,9 +59,9 @@ func (p *Pinner) refusedLocked(r addr.Range[addr.IOVA]) (at addr.IOVA, yes bool)
 // Drain is called by the store before it removes or suspends rs. It refuses
 // new pins there, tells the owners of leases that reach into rs, and waits
 // until those leases have ended and no hardware is inside, or until ctx is
-// done (the deadline of Config applies when ctx has none): then it fails with
-// a *[HeldError] and nothing stays refused. After success pins in rs are
-// refused until [Pinner.Done].
+// done (or Config.Deadline has passed): then it fails with a *[HeldError] and
+// nothing stays refused. After success pins in rs are refused until
+// [Pinner.Done].
 //
 // The whole of each range counts: a lease that holds only the last page of a
 // mapping is waited for like one that holds the first.
@@ -78,9 +78,13 @@ func (p *Pinner) Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
 	p.tellLocked(f.rs)
 	p.mu.Unlock()
 
-	if _, ok := ctx.Deadline(); !ok {
+	wait := p.deadline
+	if _, ok := ctx.Deadline(); !ok && wait == 0 {
+		wait = defaultDeadline
+	}
+	if wait != 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, p.deadline)
+		ctx, cancel = context.WithTimeout(ctx, wait)
 		defer cancel()
 	}
 	for {

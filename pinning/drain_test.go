@@ -129,8 +129,9 @@ func TestDeadlines(t *testing.T) {
 	e.pin(l, 0x1_0000, page, r)
 	start := time.Now()
 	_, err := e.st.Unmap(context.Background(), 0x1_0000, 32*page)
-	require.ErrorIs(t, err, errs.ErrBusy, "a context without deadline gets the pinner's")
+	require.ErrorIs(t, err, errs.ErrBusy, "a context without deadline is bounded all the same")
 	require.GreaterOrEqual(t, time.Since(start), short)
+	require.Less(t, time.Since(start), 4*time.Second)
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	mine := errors.New("client went away")
@@ -195,7 +196,9 @@ func TestCompletionUnmapClose(t *testing.T) {
 					}
 					l := o.Begin(n)
 					current[i].Store(&l)
-					pin, err := l.Pin(at+addr.IOVA(n%7)*0x1000+0x100, page, rw)
+					// Pages of its own: devices that store to one page
+					// race by themselves.
+					pin, err := l.Pin(at+addr.IOVA(2*i+int(n%2))<<12+0x100, 0x800, rw)
 					if err != nil {
 						refused.Add(1)
 						l.Release()
@@ -205,7 +208,7 @@ func TestCompletionUnmapClose(t *testing.T) {
 					var hw sync.WaitGroup
 					hw.Go(func() { // the hardware, which may come too late
 						_ = d.Write(pin.HPA(), buf)
-						_ = d.Read(pin.At(page-1), buf[:1])
+						_ = d.Read(pin.At(0x7ff), buf[:1])
 					})
 					if n%3 == 0 {
 						hw.Wait()

@@ -19,9 +19,9 @@ import (
 type Pinner struct {
 	store    *translate.Store // immutable, as all down to mu
 	space    *iommu.Space
-	limit    uint64 // pages
-	perOwner uint64 // pages
-	deadline time.Duration
+	limit    uint64        // pages
+	perOwner uint64        // pages
+	deadline time.Duration // 0: that of the context
 	trace    bool
 	fault    *fault.Points
 	locker   *locker // nil: Emulated
@@ -60,9 +60,6 @@ func New(st *translate.Store, space *iommu.Space, cfg *Config) (*Pinner, error) 
 		store: st, space: space,
 		deadline: cfg.Deadline, trace: cfg.Trace, fault: cfg.Fault,
 		perOwner: limitPages(cfg.PerOwner),
-	}
-	if cfg.Deadline == 0 {
-		p.deadline = defaultDeadline
 	}
 	if cfg.PerOwner == 0 {
 		p.perOwner = limitPages(Unlimited)
