@@ -511,3 +511,34 @@ func TestOperationsQueueBehindADrain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 8*pg, n)
 }
+
+// Close with a holder that stays fails as any removal does and leaves a store
+// that works; when it has succeeded nothing is mapped, however many were
+// mapping meanwhile.
+func TestClose(t *testing.T) {
+	s, err := translate.New(&translate.Config{Deadline: 10 * time.Millisecond})
+	require.NoError(t, err)
+	require.NoError(t, s.Map(0x4000, pg, translate.Process(0x7000_0000), rw))
+	h := newHolder("vdb", addr.MustRange(addr.IOVA(0x4000), 1))
+	defer s.AddHolder(h)()
+	require.ErrorIs(t, s.Close(), errs.ErrBusy)
+	require.True(t, find(s, 0x4000))
+	require.NoError(t, s.Map(0x8000, pg, translate.Process(0x7000_0000), rw))
+	close(h.free)
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			for k := 0; ; k++ {
+				at := addr.IOVA(1+i)<<40 + addr.IOVA(k)*0x1000
+				if err := s.Map(at, pg, translate.Process(0x7000_0000), rw); err != nil {
+					return
+				}
+			}
+		})
+	}
+	time.Sleep(time.Millisecond)
+	require.NoError(t, s.Close())
+	wg.Wait()
+	require.Empty(t, slices.Collect(s.Mappings()))
+	require.NoError(t, s.Check())
+}

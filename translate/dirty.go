@@ -69,7 +69,9 @@ func (b *dirtyBudget) mark(l *dirtyLog, pageShift int, last, from, to uint64) {
 	if t == nil {
 		t = b.newTop(l, pageShift, last)
 	}
-	if t.all.Load() {
+	// As in setBits, a load alone would not order the write against whoever
+	// takes the flag.
+	if t.all.Load() && t.all.CompareAndSwap(true, true) {
 		return
 	}
 	first, end := from>>t.shift, to>>t.shift

@@ -144,14 +144,18 @@ func New(cfg *Config) (*Store, error) {
 // refuses new mappings with errs.ErrGone from then on. When a holder does not
 // let go it fails with errs.ErrBusy and the store stays as it was.
 func (s *Store) Close() error {
+	s.setClosed(true) // first, or a Map could slip in behind UnmapAll
 	_, err := s.UnmapAll(context.Background())
 	if err != nil {
-		return err
+		s.setClosed(false)
 	}
+	return err
+}
+
+func (s *Store) setClosed(closed bool) {
 	s.lockOp()
-	s.closed = true
-	s.unlockOp()
-	return nil
+	defer s.unlockOp()
+	s.closed = closed
 }
 
 // Generation changes whenever something that a reader may have cached is gone
