@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -39,7 +40,14 @@ func Decode(line []byte, lim *Limits) (*Record, error) {
 type decoder struct {
 	json *json.Decoder
 	lim  *Limits
-	path []string
+	path []step
+	seen []string // field names of the objects that are open
+}
+
+// step is one step of the path: a field, or an element of a list.
+type step struct {
+	field string
+	index int
 }
 
 // positioned adds the path at which decoding stopped.
@@ -54,20 +62,29 @@ func (d *decoder) positioned(err error) error {
 	if len(d.path) == 0 {
 		return err
 	}
-	return fmt.Errorf("%s: %w", strings.Join(d.path, ""), err)
+	var b strings.Builder
+	for i, s := range d.path {
+		switch {
+		case s.field == "":
+			fmt.Fprintf(&b, "[%d]", s.index)
+		case i > 0:
+			b.WriteString("." + s.field)
+		default:
+			b.WriteString(s.field)
+		}
+	}
+	return fmt.Errorf("%s: %w", b.String(), err)
 }
 
-func (d *decoder) push(s string) {
-	if len(d.path) > 0 && s[0] != '[' {
-		s = "." + s
-	}
-	d.path = append(d.path, s)
-}
+func (d *decoder) push(field string, index int) { d.path = append(d.path, step{field, index}) }
 
 func (d *decoder) pop() { d.path = d.path[:len(d.path)-1] }
 
-// fields maps the names an object may have to what reads their values.
-type fields map[string]func() error
+// fields reads the value of the field of that name, or says unknown.
+type fields func(name string) error
+
+// errUnknown is what fields returns for a name that the object has not.
+var errUnknown = errors.New("unknown field")
 
 // object reads an object whose fields are f, those in required at least.
 func (d *decoder) object(f fields, required ...string) error {
@@ -82,8 +99,8 @@ func (d *decoder) object(f fields, required ...string) error {
 }
 
 // rest reads an object whose brace has been read.
-func (d *decoder) rest(f fields, required ...string) error {
-	seen := make([]string, 0, 16)
+func (d *decoder) rest(read fields, required ...string) error {
+	base := len(d.seen)
 	for {
 		t, err := d.json.Token()
 		if err != nil {
@@ -93,31 +110,26 @@ func (d *decoder) rest(f fields, required ...string) error {
 		if !ok { // the closing brace: nothing else can stand here
 			break
 		}
-		read := f[name]
-		if read == nil {
-			return fmt.Errorf("unknown field %q", clip(name))
+		if slices.Contains(d.seen[base:], name) {
+			return fmt.Errorf("field %q given twice", clip(name))
 		}
-		for _, s := range seen {
-			if s == name {
-				return fmt.Errorf("field %q given twice", name)
+		d.seen = append(d.seen, name)
+		d.push(name, 0)
+		if err := read(name); err != nil {
+			if err == errUnknown {
+				d.pop()
+				err = fmt.Errorf("unknown field %q", clip(name))
 			}
-		}
-		seen = append(seen, name)
-		d.push(name)
-		if err := read(); err != nil {
 			return err
 		}
 		d.pop()
 	}
 	for _, name := range required {
-		found := false
-		for _, s := range seen {
-			found = found || s == name
-		}
-		if !found {
+		if !slices.Contains(d.seen[base:], name) {
 			return fmt.Errorf("field %q is missing", name)
 		}
 	}
+	d.seen = d.seen[:base]
 	return nil
 }
 
@@ -131,7 +143,7 @@ func (d *decoder) list(item func() error) error {
 		return fmt.Errorf("want a list, have %s", describe(t))
 	}
 	for i := 0; d.json.More(); i++ {
-		d.push("[" + strconv.Itoa(i) + "]")
+		d.push("", i)
 		if err := item(); err != nil {
 			return err
 		}
@@ -158,8 +170,9 @@ func (d *decoder) str() (s string, ok bool, err error) {
 }
 
 // text is a field of free text.
-func (d *decoder) text(p *string) func() error {
-	return func() (err error) { *p, _, err = d.str(); return err }
+func (d *decoder) text(p *string) (err error) {
+	*p, _, err = d.str()
+	return err
 }
 
 // number reads an integer in [0, limit].
@@ -188,14 +201,13 @@ func (d *decoder) hexNumber(bits int) (uint64, bool, error) {
 	if err != nil || !ok {
 		return 0, ok, err
 	}
-	for _, c := range []byte(s) {
-		if !strings.ContainsRune("0123456789abcdefABCDEF", rune(c)) {
-			return 0, false, fmt.Errorf("bad hex number %q", clip(s))
-		}
-	}
+	// With base 16 neither a sign nor a prefix is accepted.
 	v, err := strconv.ParseUint(s, 16, bits)
-	if err != nil {
+	if errors.Is(err, strconv.ErrRange) {
 		return 0, false, fmt.Errorf("want a hex number of up to %d bits, have %q", bits, clip(s))
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("bad hex number %q", clip(s))
 	}
 	return v, true, nil
 }
@@ -218,22 +230,20 @@ func (d *decoder) bytes() ([]byte, error) {
 }
 
 // fixed is a field of exactly len(array) bytes; null leaves *p nil.
-func fixed[A [12]byte | [20]byte | [28]byte | [32]byte](d *decoder, p **A) func() error {
-	return func() error {
-		b, err := d.bytes()
-		if err != nil || b == nil {
-			return err
-		}
-		a := new(A)
-		if len(b) != len(*a) {
-			return fmt.Errorf("want %d bytes, have %d", len(*a), len(b))
-		}
-		for i, v := range b {
-			(*a)[i] = v
-		}
-		*p = a
-		return nil
+func fixed[A [12]byte | [20]byte | [28]byte | [32]byte](d *decoder, p **A) error {
+	b, err := d.bytes()
+	if err != nil || b == nil {
+		return err
 	}
+	a := new(A)
+	if len(b) != len(*a) {
+		return fmt.Errorf("want %d bytes, have %d", len(*a), len(b))
+	}
+	for i, v := range b {
+		(*a)[i] = v
+	}
+	*p = a
+	return nil
 }
 
 // need turns the null of a required value into an error.
@@ -244,82 +254,79 @@ func need[T any](v T, ok bool, err error) (T, error) {
 	return v, err
 }
 
-func oneOf[S ~string](d *decoder, p *S, values ...S) func() error {
-	return func() error {
-		s, err := need(d.str())
-		if err != nil {
-			return err
-		}
-		for _, v := range values {
-			if s == string(v) {
-				*p = v
-				return nil
-			}
-		}
+func oneOf[S ~string](d *decoder, p *S, values ...S) error {
+	s, err := need(d.str())
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(values, S(s)) {
 		return fmt.Errorf("unknown value %q", clip(s))
 	}
+	*p = S(s)
+	return nil
 }
 
 func (d *decoder) record() (*Record, error) {
 	r := &Record{End: Ended}
 	var orb *[32]byte
-	// The version decides what everything else means, so a wrong one is
-	// reported before any fault that only a later version could explain.
-	version := func() error {
-		v, err := need(d.number(1 << 30))
-		if err == nil && v != Version {
-			err = fmt.Errorf("unknown version %d, want %d", v, Version)
-		}
-		return err
-	}
-	f := fields{
-		"v": version,
-		"kind": func() error {
-			s, _, err := d.str()
-			if err == nil && s != "" && s != "ccw" {
-				err = fmt.Errorf("unknown kind %q", clip(s))
+	err := d.object(func(name string) (err error) {
+		switch name {
+		case "v":
+			v, err := need(d.number(1 << 30))
+			if err == nil && v != Version {
+				err = fmt.Errorf("unknown version %d, want %d", v, Version)
 			}
-			r.Kind = s
 			return err
-		},
-		"scenario": func() (err error) {
+		case "kind":
+			if err = d.text(&r.Kind); err == nil && r.Kind != "" && r.Kind != "ccw" {
+				err = fmt.Errorf("unknown kind %q", clip(r.Kind))
+			}
+		case "scenario":
 			if r.Scenario, err = need(d.str()); err == nil && r.Scenario == "" {
 				err = errors.New("empty")
 			}
-			return err
-		},
-		"seq": func() error {
+		case "seq":
 			v, err := need(d.number(1<<31 - 1))
 			r.Seq = int(v)
 			return err
-		},
-		"name":   d.text(&r.Name),
-		"os":     d.text(&r.OS),
-		"source": d.text(&r.Source),
-		"op":     oneOf(d, &r.Op, StartSubchannel, ResumeSubchannel),
-		"end":    oneOf(d, &r.End, Ended, Suspended, Halted, Cleared, Async),
-		"device": func() error { return d.device(&r.Device) },
-		"orb": func() error {
-			err := fixed(d, &orb)()
-			if err == nil && orb == nil {
+		case "name":
+			return d.text(&r.Name)
+		case "os":
+			return d.text(&r.OS)
+		case "source":
+			return d.text(&r.Source)
+		case "op":
+			return oneOf(d, &r.Op, StartSubchannel, ResumeSubchannel)
+		case "end":
+			return oneOf(d, &r.End, Ended, Suspended, Halted, Cleared, Async)
+		case "device":
+			return d.device(&r.Device)
+		case "orb":
+			if err = fixed(d, &orb); err == nil && orb == nil {
 				err = errors.New("must not be null")
 			}
-			return err
-		},
-		"pmcw":         fixed(d, &r.PMCW),
-		"sense_before": fixed(d, &r.SenseBefore),
-		"memory":       func() (err error) { r.Memory, err = d.segments(); return err },
-		"trace":        func() (err error) { r.Trace, err = d.trace(); return err },
-		"expect":       func() (err error) { r.Expect, err = d.expect(); return err },
-		"host_ns": func() error {
+		case "pmcw":
+			return fixed(d, &r.PMCW)
+		case "sense_before":
+			return fixed(d, &r.SenseBefore)
+		case "memory":
+			r.Memory, err = d.segments()
+		case "trace":
+			r.Trace, err = d.trace()
+		case "expect":
+			r.Expect, err = d.expect()
+		case "host_ns":
 			v, ok, err := d.number(1<<63 - 1)
 			if ok {
 				r.HostNS = &v
 			}
 			return err
-		},
-	}
-	if err := d.object(f, "v", "scenario", "seq", "op", "device", "orb", "memory"); err != nil {
+		default:
+			return errUnknown
+		}
+		return err
+	}, "v", "scenario", "seq", "op", "device", "orb", "memory")
+	if err != nil {
 		return nil, err
 	}
 	r.ORB = *orb
@@ -327,26 +334,28 @@ func (d *decoder) record() (*Record, error) {
 }
 
 func (d *decoder) device(v *Device) error {
-	return d.object(fields{
-		"schid": func() error {
+	return d.object(func(name string) (err error) {
+		switch name {
+		case "schid":
 			n, err := need(d.hexNumber(32))
 			v.SchID = uint32(n)
 			return err
-		},
-		"devno": func() error {
+		case "devno":
 			n, ok, err := d.hexNumber(16)
 			v.DevNo, v.HasDevNo = uint16(n), ok
 			return err
-		},
-		"sense_id": func() (err error) {
-			v.SenseID, err = d.bytes()
-			if err == nil && len(v.SenseID) > 255 {
+		case "sense_id":
+			if v.SenseID, err = d.bytes(); err == nil && len(v.SenseID) > 255 {
 				err = fmt.Errorf("want at most 255 bytes, have %d", len(v.SenseID))
 			}
-			return err
-		},
-		"cu":  d.text(&v.CU),
-		"dev": d.text(&v.Dev),
+		case "cu":
+			return d.text(&v.CU)
+		case "dev":
+			return d.text(&v.Dev)
+		default:
+			return errUnknown
+		}
+		return err
 	}, "schid")
 }
 
@@ -373,7 +382,7 @@ func (d *decoder) segments() ([]Segment, error) {
 		return nil, err
 	}
 	if i, j, found := Overlap(segs); found {
-		d.push("[" + strconv.Itoa(j) + "]")
+		d.push("", j)
 		return nil, fmt.Errorf("%v overlaps [%d] %v", segs[j].Range(), i, segs[i].Range())
 	}
 	return segs, nil
@@ -381,21 +390,20 @@ func (d *decoder) segments() ([]Segment, error) {
 
 func (d *decoder) segment() (s Segment, err error) {
 	var hasHex, hasFill, hasLen bool
-	err = d.object(fields{
-		"gpa": func() error {
+	err = d.object(func(name string) error {
+		switch name {
+		case "gpa":
 			v, err := need(d.hexNumber(64))
 			s.GPA = addr.GPA(v)
 			return err
-		},
-		"hex": func() error {
+		case "hex":
 			b, err := d.bytes()
 			if err == nil && len(b) == 0 {
 				err = errors.New("empty")
 			}
 			s.Data, hasHex = b, true
 			return err
-		},
-		"fill": func() error {
+		case "fill":
 			b, err := d.bytes()
 			if err == nil && len(b) != 1 {
 				err = fmt.Errorf("want one byte, have %d", len(b))
@@ -404,15 +412,15 @@ func (d *decoder) segment() (s Segment, err error) {
 				s.Fill, hasFill = b[0], true
 			}
 			return err
-		},
-		"len": func() error {
+		case "len":
 			v, err := need(d.number(int64(d.lim.Image)))
 			if err == nil && v == 0 {
 				err = errors.New("zero")
 			}
 			s.N, hasLen = addr.Len(v), true
 			return err
-		},
+		}
+		return errUnknown
 	}, "gpa")
 	if err == nil && (hasHex == (hasFill || hasLen) || hasFill != hasLen) {
 		err = errors.New("want either hex, or fill and len")
@@ -431,40 +439,39 @@ func (d *decoder) trace() ([]Step, error) {
 }
 
 func (d *decoder) step() (s Step, err error) {
-	hexByte := func(p *byte, n *int) func() error {
-		return func() error {
-			v, err := need(d.hexNumber(8))
-			*p = byte(v)
-			*n++
-			return err
-		}
-	}
-	count := func(p *uint16, n *int) func() error {
-		return func() error {
-			v, err := need(d.number(65535))
-			*p = uint16(v)
-			*n++
-			return err
-		}
-	}
-	status, other := 0, 0
-	err = d.object(fields{
-		"at": func() error {
-			v, err := need(d.hexNumber(32))
+	status := 0
+	err = d.object(func(name string) (err error) {
+		var v uint64
+		var n int64
+		switch name {
+		case "at":
+			v, err = need(d.hexNumber(32))
 			s.At = addr.GPA(v)
-			return err
-		},
-		"cda": func() error {
-			v, err := need(d.hexNumber(32))
+		case "cda":
+			v, err = need(d.hexNumber(32))
 			s.CDA = uint32(v)
-			return err
-		},
-		"cmd":   hexByte(&s.Cmd, &other),
-		"flags": hexByte(&s.Flags, &other),
-		"count": count(&s.Count, &other),
-		"dstat": hexByte(&s.DStat, &status),
-		"cstat": hexByte(&s.CStat, &status),
-		"resid": count(&s.Resid, &status),
+		case "cmd":
+			v, err = need(d.hexNumber(8))
+			s.Cmd = byte(v)
+		case "flags":
+			v, err = need(d.hexNumber(8))
+			s.Flags = byte(v)
+		case "count":
+			n, err = need(d.number(65535))
+			s.Count = uint16(n)
+		case "dstat":
+			v, err = need(d.hexNumber(8))
+			s.DStat, status = byte(v), status+1
+		case "cstat":
+			v, err = need(d.hexNumber(8))
+			s.CStat, status = byte(v), status+1
+		case "resid":
+			n, err = need(d.number(65535))
+			s.Resid, status = uint16(n), status+1
+		default:
+			return errUnknown
+		}
+		return err
 	}, "at", "cmd", "flags", "count", "cda")
 	if err == nil && status != 0 && status != 3 {
 		err = errors.New("want all of dstat, cstat and resid, or none")
@@ -482,17 +489,20 @@ func (d *decoder) expect() (*Expect, error) {
 		return nil, fmt.Errorf("want an object, have %s", describe(t))
 	}
 	e := &Expect{}
-	err = d.rest(fields{
-		"scsw":        fixed(d, &e.SCSW),
-		"esw":         fixed(d, &e.ESW),
-		"ecw":         fixed(d, &e.ECW),
-		"sense_after": fixed(d, &e.SenseAfter),
-		"memory": func() (err error) {
+	err = d.rest(func(name string) (err error) {
+		switch name {
+		case "scsw":
+			return fixed(d, &e.SCSW)
+		case "esw":
+			return fixed(d, &e.ESW)
+		case "ecw":
+			return fixed(d, &e.ECW)
+		case "sense_after":
+			return fixed(d, &e.SenseAfter)
+		case "memory":
 			e.HasMemory = true
 			e.Memory, err = d.segments()
-			return err
-		},
-		"irb": func() (err error) {
+		case "irb":
 			e.IRB, err = d.bytes()
 			if n := len(e.IRB); err == nil && n != 0 && n != 64 && n != 96 {
 				err = fmt.Errorf("want 64 or 96 bytes, have %d", n)
@@ -500,8 +510,10 @@ func (d *decoder) expect() (*Expect, error) {
 			if len(e.IRB) == 0 {
 				e.IRB = nil
 			}
-			return err
-		},
+		default:
+			return errUnknown
+		}
+		return err
 	})
 	return e, err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +32,7 @@ const (
 
 // NewRAM makes a guest of size bytes, a multiple of 2 MiB.
 func NewRAM(size addr.Len, poison byte) (*RAM, error) {
-	if size < chunk || size > MaxRAM || size%chunk != 0 {
+	if size < chunk || size > MaxRAM || size > math.MaxInt || size%chunk != 0 {
 		return nil, fmt.Errorf("memory size %d: want a multiple of 2 MiB up to 64 GiB", uint64(size))
 	}
 	mem, err := mapPoison(size, poison)
