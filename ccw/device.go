@@ -68,9 +68,11 @@ type Device struct {
 
 	// mu serialises the guest's instructions as far as they change what the
 	// device is at. It is never held while hardware runs.
-	mu      sync.Mutex
-	phase   phase  // guarded by mu
-	program uint64 // number of the program in hand; guarded by mu
+	mu        sync.Mutex
+	phase     phase  // guarded by mu
+	program   uint64 // number of the program in hand; guarded by mu
+	withdrawn bool   // the program being taken must not start; guarded by mu
+	run       func() // what hardware wants dispatched; guarded by mu
 
 	// prog guards the program in hand against the look at its addresses that
 	// status takes. It is a leaf: nothing is locked under it but the store's
@@ -85,6 +87,7 @@ type Device struct {
 	err   error // why the last program was refused or ended in a check
 	usage job.Usage
 	host  cio.ORB
+	freed bool // nothing is left to translate with
 }
 
 // phase is what a device is at.
@@ -100,7 +103,7 @@ const (
 	idle      phase = iota
 	taking          // a program is being fetched and translated
 	running         // hardware has it
-	suspended       // hardware keeps its place; nothing is pinned
+	suspended       // hardware keeps its place, or gave it up; nothing is pinned
 	closed
 )
 
@@ -138,7 +141,7 @@ func New(dev channel.Device, cfg Config) (*Device, error) {
 	d.hw = channel.New(d.domain, dev, pmcw, &channel.Config{
 		Interrupt: d.interrupt,
 		Stopped:   d.stopped,
-		Dispatch:  cfg.Dispatch,
+		Dispatch:  func(run func()) { d.run = run },
 		Steps:     d.job.Step,
 		Moved:     d.job.Moved,
 	})
@@ -187,18 +190,21 @@ func (d *Device) Start(orb *cio.ORB) (cio.CC, error) {
 	if cc, err := d.begin(orb); cc != 0 || err != nil {
 		return cc, err
 	}
-	err := d.translate(orb)
-	if err == nil {
-		return d.launch()
+	if err := d.translate(orb); err != nil {
+		return 0, d.refuse(refusal(orb, err))
 	}
-	err = refusal(orb, err)
-	d.job.End()
+	return d.launch()
+}
+
+// refuse ends a program that is not started.
+func (d *Device) refuse(err error) error {
 	d.prog.Lock()
+	d.job.End()
 	d.err = err
 	d.prog.Unlock()
 	d.settle(idle)
 	d.cfg.Log.Debug("program refused", "device", d.cfg.Name, "err", err)
-	return 0, err
+	return err
 }
 
 // begin takes the device for a new program, if hardware could take one.
@@ -228,7 +234,7 @@ func (d *Device) begin(orb *cio.ORB) (cio.CC, error) {
 	if err := channel.CheckORB(orb); err != nil {
 		return 0, err
 	}
-	d.phase = taking
+	d.phase, d.withdrawn = taking, false
 	d.program++
 	return 0, nil
 }
@@ -237,6 +243,9 @@ func (d *Device) begin(orb *cio.ORB) (cio.CC, error) {
 func (d *Device) translate(orb *cio.ORB) error {
 	d.prog.Lock()
 	defer d.prog.Unlock()
+	if d.freed {
+		return errs.ErrGone
+	}
 	d.err = nil
 	d.job.Begin(d.program, d.cfg.Limits)
 	d.out.reset()
@@ -270,15 +279,50 @@ func (d *Device) translate(orb *cio.ORB) error {
 	return nil
 }
 
-// launch gives the host program to hardware.
+// launch gives the host program to hardware. That hardware took it and that
+// the device is running is one step for everybody else; so that it can be,
+// hardware does not run the program within it.
 func (d *Device) launch() (cio.CC, error) {
-	d.settle(running)
+	d.mu.Lock()
+	switch {
+	case d.phase == closed:
+		d.mu.Unlock()
+		return cio.CC3, d.refuse(errs.ErrGone)
+	case d.withdrawn:
+		d.mu.Unlock()
+		return cio.CC2, d.refuse(fmt.Errorf("reset while the program was taken: %w", errs.ErrAgain))
+	}
 	cc := d.hw.Start(&d.host)
+	if cc == 0 {
+		d.phase = running
+	}
+	d.dispatch() // unlocks mu
 	if cc != 0 { // hardware did not take it, so it will not say that it ended
-		d.job.End()
+		d.end()
 		d.settle(idle)
 	}
 	return cc, nil
+}
+
+// dispatch unlocks mu and has done what hardware asked for meanwhile.
+func (d *Device) dispatch() {
+	run := d.run
+	d.run = nil
+	d.mu.Unlock()
+	switch {
+	case run == nil: // refused, or left to the goroutine that serves hardware
+	case d.cfg.Dispatch != nil:
+		d.cfg.Dispatch(run)
+	default:
+		run()
+	}
+}
+
+// end drops what the program in hand holds.
+func (d *Device) end() {
+	d.prog.Lock()
+	d.job.End()
+	d.prog.Unlock()
 }
 
 func (d *Device) settle(p phase) {
@@ -302,8 +346,8 @@ func (d *Device) stopped(st channel.Stop) {
 	d.err = d.t.reason(st)
 	d.usage = d.job.Used()
 	err := d.err
-	d.prog.Unlock()
 	d.job.End()
+	d.prog.Unlock()
 	if st.Suspended {
 		d.settle(suspended)
 	} else {
@@ -325,10 +369,9 @@ func (d *Device) interrupt() {
 // the program ends at its next CCW.
 func (d *Device) cancel(program uint64, r addr.Range[addr.IOVA]) {
 	d.mu.Lock()
-	current := d.program == program
-	d.mu.Unlock()
-	if current {
-		d.job.Cancel(fmt.Errorf("%v was unmapped while in use: %w", r, errs.ErrGone))
+	defer d.mu.Unlock() // or it could be the next program that ends
+	if d.program == program {
+		d.job.Cancel(fmt.Errorf("%v is being unmapped: %w", r, errs.ErrBusy))
 	}
 }
 
@@ -336,72 +379,72 @@ func (d *Device) cancel(program uint64, r addr.Range[addr.IOVA]) {
 // was suspended counts: the suspended CCW and all after it are fetched anew.
 func (d *Device) Resume() (cio.CC, error) {
 	d.mu.Lock()
-	if d.phase == suspended {
-		d.phase = running
-		d.program++
+	switch d.phase {
+	case suspended:
+	case closed:
 		d.mu.Unlock()
-		d.prog.Lock()
-		d.job.Begin(d.program, d.cfg.Limits)
-		d.err = nil
-		d.prog.Unlock()
-		cc := d.hw.Resume()
-		if cc != 0 {
-			d.job.End()
-			d.settle(suspended)
-		}
-		return cc, nil
-	}
-	gone := d.phase == closed
-	d.mu.Unlock()
-	if gone {
 		return cio.CC3, errs.ErrGone
+	default:
+		defer d.mu.Unlock()
+		return d.notSuspended(), nil
 	}
-	return d.hw.Resume(), nil
+	d.program++
+	d.prog.Lock()
+	d.job.Begin(d.program, d.cfg.Limits)
+	d.err = nil
+	d.prog.Unlock()
+	cc := d.hw.Resume()
+	if cc == 0 {
+		d.phase = running
+	} else {
+		d.end()
+	}
+	d.dispatch() // unlocks mu
+	return cc, nil
+}
+
+// notSuspended is the condition code of RESUME SUBCHANNEL when there is
+// nothing to resume. Hardware is not asked: it could be at the point where
+// there is, without a lease to run under. The caller holds mu.
+func (d *Device) notSuspended() cio.CC {
+	var s cio.SCHIB
+	const need = cio.PMCWEnabled | cio.PMCWValid
+	switch cc := d.hw.Store(&s); {
+	case cc != 0 || s.PMCW.Flags()&need != need:
+		return cio.CC3
+	case s.SCSW.Control()&cio.StatusPending != 0:
+		return cio.CC1
+	}
+	return cio.CC2
 }
 
 // Halt is HALT SUBCHANNEL: the running program ends after the block of data
 // it is at, and the device is signalled.
-func (d *Device) Halt() cio.CC {
-	cc := d.hw.Halt()
-	if cc == 0 {
-		d.forgetSuspended()
-	}
-	return cc
-}
+func (d *Device) Halt() cio.CC { return d.hw.Halt() }
 
 // Clear is CLEAR SUBCHANNEL: whatever the subchannel does ends.
-func (d *Device) Clear() cio.CC {
-	cc := d.hw.Clear()
-	if cc == 0 {
-		d.forgetSuspended()
-	}
-	return cc
-}
+func (d *Device) Clear() cio.CC { return d.hw.Clear() }
 
 // Cancel is CANCEL SUBCHANNEL: a start that has not begun, or that is
 // suspended, is withdrawn.
 func (d *Device) Cancel() cio.CC {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	cc := d.hw.Cancel()
 	if cc == 0 {
-		d.stopped(channel.Stop{})
-		d.forgetSuspended()
-	}
-	return cc
-}
-
-// forgetSuspended notes that hardware gave up the program it had suspended.
-func (d *Device) forgetSuspended() {
-	d.mu.Lock()
-	if d.phase == suspended {
+		d.end() // no hardware runs it, so none will say that it ended
 		d.phase = idle
 	}
-	d.mu.Unlock()
+	return cc
 }
 
 // Test is TEST SUBCHANNEL: it takes the pending status into irb, with
 // addresses of the guest.
 func (d *Device) Test(irb *cio.IRB) cio.CC {
 	cc := d.hw.Test(irb)
+	if cc == cio.CC3 {
+		return cc // nothing was stored
+	}
 	d.prog.Lock()
 	d.t.scsw(&irb.SCSW)
 	d.t.esw(&irb.ESW)
@@ -412,6 +455,9 @@ func (d *Device) Test(irb *cio.IRB) cio.CC {
 // Store is STORE SUBCHANNEL.
 func (d *Device) Store(schib *cio.SCHIB) cio.CC {
 	cc := d.hw.Store(schib)
+	if cc != 0 {
+		return cc // nothing was stored
+	}
 	d.prog.Lock()
 	d.t.scsw(&schib.SCSW)
 	d.prog.Unlock()
@@ -443,7 +489,8 @@ func (d *Device) Usage() job.Usage {
 func (d *Device) Domain() *iommu.Domain { return d.domain }
 
 // Close ends what the device does and gives back all it holds. It waits for
-// a running program, which ends at its next CCW. Closing twice is harmless.
+// a program that is being taken or runs, which ends at its next CCW; so it must
+// not be called from Interrupt or by the device. Closing twice is harmless.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	if d.phase == closed {
@@ -454,11 +501,17 @@ func (d *Device) Close() error {
 	d.mu.Unlock()
 	d.job.Cancel(errs.ErrGone)
 	d.hw.Close()
+	d.prog.Lock()
+	defer d.prog.Unlock()
 	d.free()
 	return nil
 }
 
+// free gives back all the device holds. The caller holds prog.
 func (d *Device) free() {
+	d.freed = true
+	d.t.whole = false
+	d.win.forget()
 	d.job.Close()
 	for _, f := range d.remove {
 		f()
@@ -470,8 +523,12 @@ func (d *Device) free() {
 }
 
 // quiesce clears the subchannel and drops its status: what a reset of the
-// device does. When it returns no program runs.
+// device does. When it returns no program runs, and none that was begun
+// before will.
 func (d *Device) quiesce() {
+	d.mu.Lock()
+	d.withdrawn = true
+	d.mu.Unlock()
 	d.Clear()
 	d.hw.Wait()
 	var irb cio.IRB

@@ -78,6 +78,12 @@ func (w *window) init(out *rewriter, step walker, space *iommu.Space) error {
 	return nil
 }
 
+// forget makes the window stand for nothing.
+func (w *window) forget() {
+	clear(w.runs[:w.inUse])
+	w.inUse = 0
+}
+
 func (w *window) free() {
 	if w.place != nil {
 		w.place.Free()
@@ -89,8 +95,8 @@ func (w *window) free() {
 // arena, whose reset comes first.
 func (w *window) reset(orb *cio.ORB, refetch bool) error {
 	w.step.p.reset(orb)
-	clear(w.runs[:w.inUse])
-	w.inUse, w.nextIn, w.first, w.turn = 0, 0, 0, 0
+	w.forget()
+	w.nextIn, w.first, w.turn = 0, 0, 0
 	w.next, w.refetch = asCommand, refetch
 	for i := range w.lists {
 		var err error

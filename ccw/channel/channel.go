@@ -146,12 +146,12 @@ func (s *Subchannel) stopped(st Stop) {
 	}
 }
 
-// Wait returns when no goroutine serves the subchannel. It must not be called
-// from where Close must not.
+// Wait returns when no goroutine serves the subchannel, nor is to by Dispatch.
+// It must not be called from where Close must not.
 func (s *Subchannel) Wait() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.serving {
+	for s.serving || s.queued {
 		s.idle.Wait()
 	}
 }
