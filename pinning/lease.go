@@ -75,6 +75,10 @@ func (l Lease) validLocked() bool { return l.s.gen == l.gen }
 
 var errReleased = fmt.Errorf("lease is released: %w", errs.ErrGone)
 
+// maxPin is how many pages one Pin may name where no limit is set: 64 GiB,
+// whose books take 16 MiB. The store may have mappings of nearly 2^64 bytes.
+const maxPin = 1 << 24
+
 // Pin holds the pages of [iova, iova+n) for the lease and puts them in reach
 // of the owner's domain with that access: all of them, or none and an error.
 // Each page not held before is charged.
@@ -266,14 +270,14 @@ func (p *Pinner) pinSlowLocked(s *slot, iova addr.IOVA, n addr.Len, access addr.
 	if at, by := p.refusedLocked(r.Pages()); by {
 		return Pin{}, errs.Addr("iova", uint64(max(at, iova)), fmt.Errorf("being unmapped: %w", errs.ErrBusy))
 	}
-	if n>>addr.PageShift > addr.Len(p.limit) {
+	if n>>addr.PageShift > addr.Len(min(p.limit, maxPin)) {
 		// More than could ever be pinned. Said before any page is looked
 		// at, so that the work of a pin is bounded by the limit. Errors of
 		// the first address come first, as they would for fewer bytes.
 		if _, err := p.lookupLocked(iova, iova, access); err != nil {
 			return Pin{}, err
 		}
-		return Pin{}, errs.Addr("iova", uint64(iova), fmt.Errorf("%#x bytes, limit %s: %w", uint64(n), p.Limit(), errs.ErrMemlock))
+		return Pin{}, errs.Addr("iova", uint64(iova), fmt.Errorf("%#x bytes at once, limit %s: %w", uint64(n), p.Limit(), errs.ErrMemlock))
 	}
 
 	before := len(s.holds)

@@ -129,3 +129,36 @@ func TestLockedRefusals(t *testing.T) {
 	require.ErrorIs(t, err, errs.ErrFault)
 	l.Release()
 }
+
+func TestRlimitIsTheDefault(t *testing.T) {
+	var lim unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim))
+	st, err := translate.New(nil)
+	require.NoError(t, err)
+	defer st.Close()
+	p, err := pinning.New(st, iommu.NewSpace(nil), nil)
+	require.NoError(t, err)
+	defer p.Close()
+	if lim.Cur == unix.RLIM_INFINITY {
+		require.Equal(t, pinning.Unlimited, p.Limit())
+	} else {
+		require.Equal(t, addr.Len(lim.Cur)&^(page-1), p.Limit())
+	}
+}
+
+func TestTruncatedFile(t *testing.T) {
+	e := newEnv(t, iommu.Contiguous, nil)
+	fd, err := unix.MemfdCreate("guest", unix.MFD_CLOEXEC)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	require.NoError(t, unix.Ftruncate(fd, 4*int64(page)))
+	require.NoError(t, e.st.Map(0x10_0000, 4*page, translate.File(fd, 0), rw))
+	l := e.o.Begin(1)
+	defer l.Release()
+	pin := e.pin(l, 0x10_0000, 4*page, rw)
+	require.True(t, e.writes(pin.At(3*page)))
+	require.NoError(t, unix.Ftruncate(fd, int64(page)))
+	require.ErrorIs(t, e.d.Read(pin.At(3*page), make([]byte, 8)), errs.ErrFault)
+	require.ErrorIs(t, e.d.Write(pin.At(3*page), make([]byte, 8)), errs.ErrFault)
+	require.True(t, e.writes(pin.At(0)), "it costs the access only")
+}

@@ -63,6 +63,7 @@ func (o *Owner) Close() {
 	p := o.p
 	p.mu.Lock()
 	o.closed.Store(true)
+	o.cells.init() // a pin that comes now finds no cell, and then that o is closed
 	var left []Lease
 	for s := o.active; s != nil; s = s.next {
 		left = append(left, Lease{s, s.gen})

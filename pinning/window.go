@@ -193,7 +193,6 @@ func (p *Pinner) dropCellsLocked(o *Owner) {
 		w.cells = kept
 		return true
 	})
-	o.cells.init()
 }
 
 // far is remote memory seen by the hardware: by way of the store, which sends
