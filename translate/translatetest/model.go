@@ -91,7 +91,8 @@ func (m *Model) rangeOf(iova addr.IOVA, n addr.Len, mem Memory) (addr.Range[addr
 		return r, errs.ErrOverflow
 	}
 	if mem.Kind == translate.KindProcess {
-		if _, ok := addr.RangeOf(mem.HVA, n); !ok {
+		// Nor past what a pointer can hold: "does not fit the kernel type".
+		if v, ok := addr.RangeOf(mem.HVA, n); !ok || v.Last() > addr.HVA(^uintptr(0)) {
 			return r, errs.ErrOverflow
 		}
 	}
