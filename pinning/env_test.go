@@ -58,11 +58,21 @@ func newEnv(t testing.TB, layout iommu.Layout, cfg *pinning.Config) *env {
 	return e
 }
 
+// fill is pages filled with each byte.
+var fill = func() (f [256][page]byte) {
+	for i := range f {
+		for j := range f[i] {
+			f[i][j] = byte(i)
+		}
+	}
+	return f
+}()
+
 func (e *env) mapPages(iova addr.IOVA, n addr.Len, access addr.Access) []byte {
 	e.Helper()
 	mem := make([]byte, n*page)
-	for i := range mem {
-		mem[i] = byte(i >> addr.PageShift)
+	for i := range int(n) {
+		copy(mem[i<<addr.PageShift:], fill[byte(i)][:])
 	}
 	require.NoError(e, e.st.Map(iova, n*page, translate.Bytes(mem), access))
 	return mem
