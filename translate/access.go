@@ -46,13 +46,13 @@ func (r *Reader) collect(iova addr.IOVA, n addr.Len, want addr.Access, keep bool
 	}
 	h := &r.s.hot
 	for try := 0; ; try++ {
-		gen := h.gen.Load()
+		gen := atomic.LoadUint64(&h.gen)
 		if gen&1 != 0 && try < maxRetries {
 			runtime.Gosched() // the writer is three stores from done
 			continue
 		}
 		at, reason := r.walk(h.view.Load(), uint64(iova), uint64(n), want, keep)
-		if h.gen.Load() != gen && try < maxRetries {
+		if atomic.LoadUint64(&h.gen) != gen && try < maxRetries {
 			continue
 		}
 		if reason != nil {

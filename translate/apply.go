@@ -65,10 +65,10 @@ func (s *Store) Apply(ctx context.Context, ops ...Op) error {
 func (x *txn) apply(op *Op) ([]addr.Range[addr.IOVA], error) {
 	s := x.s
 	if !op.unmap {
-		if err := s.checkMap(op.iova, op.n, op.mem, op.access); err != nil {
+		if err := s.checkMap(op.iova, op.n, &op.mem, op.access); err != nil {
 			return nil, err
 		}
-		e, err := s.mapLocked(op.iova, op.n, op.mem, op.access, metaLive|metaNew)
+		e, err := s.mapLocked(op.iova, op.n, &op.mem, op.access, metaLive|metaNew)
 		if err != nil {
 			return nil, err
 		}

@@ -39,8 +39,8 @@ func (c *checker) run() error {
 	if s.hot.view.Load() != v || s.tree.cow || s.busy || s.delta != 0 || len(s.tree.dropped)+len(s.tree.fresh) != 0 {
 		c.fail("a transaction is left over")
 	}
-	if s.hot.gen.Load()&1 != 0 {
-		c.fail("generation %d is odd at rest", s.hot.gen.Load())
+	if s.hot.gen&1 != 0 {
+		c.fail("generation %d is odd at rest", s.hot.gen)
 	}
 	for i, e := range v.low {
 		c.slot(e, lowShift, uint64(i)<<lowShift, true)

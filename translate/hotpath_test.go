@@ -60,6 +60,7 @@ func TestNoAllocations(t *testing.T) {
 		i++
 		require.True(t, ok)
 	})
+	zero("hit", func() { r.Hit(0x10_0000) })
 	zero("look-up outside a section", func() { r.Lookup(0x10_0000); r.Lookup(0) })
 	zero("read and write", func() {
 		r.Enter()

@@ -1,8 +1,6 @@
 package translate
 
 import (
-	"sync/atomic"
-
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -15,23 +13,23 @@ import (
 // The cost is that of the slots it touches: some ten nanoseconds for a few
 // pages, at most a few thousand slots for any size.
 func (s *Store) Map(iova addr.IOVA, n addr.Len, m Memory, access addr.Access) error {
-	if err := s.checkMap(iova, n, m, access); err != nil {
+	if err := s.checkMap(iova, n, &m, access); err != nil {
 		return iovaError(uint64(iova), err)
 	}
 	s.lockOp()
 	defer s.unlockOp()
-	e, err := s.mapLocked(iova, n, m, access, 0)
+	e, err := s.mapLocked(iova, n, &m, access, 0)
 	if err != nil {
 		return iovaError(uint64(iova), err)
 	}
 	meta := &s.tree.w.recs[e].meta
-	atomic.StoreUint64(meta, *meta|metaLive)
+	release64(meta, *meta|metaLive)
 	s.count++
 	return nil
 }
 
 // checkMap is the part of the checks that needs no lock: type1's order.
-func (s *Store) checkMap(iova addr.IOVA, n addr.Len, m Memory, access addr.Access) error {
+func (s *Store) checkMap(iova addr.IOVA, n addr.Len, m *Memory, access addr.Access) error {
 	if err := checkRange(iova, n, m); err != nil {
 		return err
 	}
@@ -43,7 +41,7 @@ func (s *Store) checkMap(iova addr.IOVA, n addr.Len, m Memory, access addr.Acces
 
 // checkRange refuses no bytes and bytes beyond 2^64. Map looks at the wrap
 // before the alignment, unmap the other way round, as the kernel does.
-func checkRange(iova addr.IOVA, n addr.Len, m Memory) error {
+func checkRange(iova addr.IOVA, n addr.Len, m *Memory) error {
 	if n == 0 {
 		return errs.ErrInvalid
 	}
@@ -53,7 +51,7 @@ func checkRange(iova addr.IOVA, n addr.Len, m Memory) error {
 	return nil
 }
 
-func (s *Store) checkMemory(iova addr.IOVA, n addr.Len, m Memory) error {
+func (s *Store) checkMemory(iova addr.IOVA, n addr.Len, m *Memory) error {
 	if !s.aligned(uint64(iova) | uint64(n) | m.alignment()) {
 		return errs.ErrMisaligned
 	}
@@ -68,7 +66,7 @@ func (s *Store) aligned(v uint64) bool { return v&(1<<s.pageShift-1) == 0 }
 //
 // Preconditions: s.mu is held, no other operation is under way, checkMap has
 // passed.
-func (s *Store) mapLocked(iova addr.IOVA, n addr.Len, m Memory, access addr.Access, flags uint64) (uint32, error) {
+func (s *Store) mapLocked(iova addr.IOVA, n addr.Len, m *Memory, access addr.Access, flags uint64) (uint32, error) {
 	a, b := uint64(iova), uint64(iova)+uint64(n)-1
 	switch {
 	case s.closed:

@@ -94,7 +94,7 @@ func Remote(r RemoteMemory) Memory { return Memory{kind: KindRemote, remote: r} 
 func (m Memory) Kind() Kind { return m.kind }
 
 // check is what can be said of n bytes of m before anything is done.
-func (m Memory) check(n addr.Len) error {
+func (m *Memory) check(n addr.Len) error {
 	switch m.kind {
 	case KindBytes:
 		if uint64(len(m.bytes)) < uint64(n) {
@@ -116,7 +116,7 @@ func (m Memory) check(n addr.Len) error {
 }
 
 // wraps reports whether n bytes of m would pass the last address or offset.
-func (m Memory) wraps(n addr.Len) bool {
+func (m *Memory) wraps(n addr.Len) bool {
 	switch m.kind {
 	case KindProcess:
 		r, ok := addr.RangeOf(m.hva, n)
@@ -128,7 +128,7 @@ func (m Memory) wraps(n addr.Len) bool {
 }
 
 // alignment is the address in m that must be aligned like the IOVA.
-func (m Memory) alignment() uint64 {
+func (m *Memory) alignment() uint64 {
 	switch m.kind {
 	case KindProcess:
 		return uint64(m.hva)
@@ -146,7 +146,7 @@ type backing struct {
 
 // open makes n bytes of m reachable: their address, and what to release
 // later. access says how they will be touched.
-func (m Memory) open(n addr.Len, access addr.Access) (base uint64, b backing, err error) {
+func (m *Memory) open(n addr.Len, access addr.Access) (base uint64, b backing, err error) {
 	switch m.kind {
 	case KindBytes:
 		return uint64(hvaOf(m.bytes)), backing{bytes: m.bytes}, nil

@@ -44,7 +44,7 @@ type hint struct {
 	start uint64
 	last  uint64 // offset of the last byte
 	base  uint64
-	attr  Attr
+	meta  uint64
 }
 
 // NewReader returns a reader of s. Close it when its worker ends.
@@ -82,62 +82,92 @@ func (r *Reader) Close() {
 //
 // A repeated hit of one mapping is answered from the reader's hint.
 func (r *Reader) Lookup(iova addr.IOVA) (Run, bool) {
-	if off := uint64(iova) - r.hint.start; off <= r.hint.last && r.hint.gen == r.s.hot.gen.Load() {
-		return Run{addr.HVA(r.hint.base + off), addr.Len(r.hint.last-off) + 1, r.hint.attr}, true
+	if run, ok := r.Hit(iova); ok {
+		return run, true
 	}
-	return r.lookup(uint64(iova))
-}
-
-// lookup is Lookup past the hint. It is find, written out: the call and the
-// pointer between the two are a third of the cost.
-//
-//go:noinline
-func (r *Reader) lookup(a uint64) (Run, bool) {
 	if !r.inside() {
-		return r.lookupOutside(a)
+		return r.lookupOutside(iova)
 	}
-	h := &r.s.hot
+	// This is find, written out: the call and the pointer between the two are
+	// a third of the cost. The indexes need no check: tables and records are
+	// named only by slots that the writer filled, and a view's arenas hold
+	// everything its slots name (Check proves both).
+	//
 	// The generation is loaded before anything else: if the mapping vanishes
 	// from here on, the hint made below is already stale.
-	gen := h.gen.Load()
+	a := uint64(iova)
+	h := &r.s.hot
+	gen := atomic.LoadUint64(&h.gen)
 	v := h.view.Load()
-	var rec *record
-	if i := a >> lowShift; i < uint64(len(v.low)) {
-		e := atomic.LoadUint32(&v.low[i])
+	i := a >> lowShift
+	if i >= uint64(len(v.low)) {
+		return r.lookupElse(a)
+	}
+	e := loadSlot(v.low, i)
+	if e >= isTable {
+		e = loadSlot(v.tables, uint64(e&^isTable)<<levelBits|a>>midShift&(fanout-1))
 		if e >= isTable {
-			e = atomic.LoadUint32(&v.tables[uint64(e&^isTable)<<levelBits|a>>midShift&(fanout-1)])
-			if e >= isTable {
-				e = atomic.LoadUint32(&v.tables[uint64(e&^isTable)<<levelBits|a>>leafShift&(fanout-1)])
-			}
-		}
-		rec = &v.recs[e]
-		if a-rec.start <= rec.last {
-			goto found
+			e = loadSlot(v.tables, uint64(e&^isTable)<<levelBits|a>>leafShift&(fanout-1))
 		}
 	}
-	if v.high == 0 {
-		return Run{}, false
+	rec := recordAt(v.recs, e)
+	start, last := rec.start, rec.last
+	off := a - start
+	meta := atomic.LoadUint64(&rec.meta)
+	if off > last || meta&(metaLive|metaRemote) != metaLive || gen&1 != 0 {
+		return r.lookupElse(a)
 	}
-	rec = v.findHigh(a)
-found:
+	base := rec.base
+	t := &r.hint
+	t.gen, t.start, t.last, t.base, t.meta = gen, start, last, base, meta
+	return Run{addr.HVA(base + off), addr.Len(last-off) + 1, metaAttr(meta)}, true
+}
+
+// Hit is Lookup from the reader's hint alone, the mapping that the last
+// Lookup found: false says nothing but that Lookup must be asked. It is small
+// enough to be inlined, which halves the cost where addresses follow each
+// other:
+//
+//	run, ok := r.Hit(iova)
+//	if !ok {
+//		run, ok = r.Lookup(iova)
+//	}
+func (r *Reader) Hit(iova addr.IOVA) (run Run, ok bool) {
+	h := &r.hint
+	off := uint64(iova) - h.start
+	if off <= h.last && h.gen == atomic.LoadUint64(&r.s.hot.gen) {
+		run = Run{addr.HVA(h.base + off), addr.Len(h.last-off) + 1, metaAttr(h.meta)}
+		ok = true
+	}
+	return
+}
+
+// lookupElse is Lookup where it is not the common case: the high tree, remote
+// memory, nothing there, a moment in which something vanishes.
+//
+//go:noinline
+func (r *Reader) lookupElse(a uint64) (Run, bool) {
+	h := &r.s.hot
+	gen := atomic.LoadUint64(&h.gen)
+	rec := h.view.Load().find(a)
 	meta := atomic.LoadUint64(&rec.meta)
 	if meta&metaLive == 0 {
 		return Run{}, false
 	}
-	start, last, base := rec.start, rec.last, rec.base
-	if Kind(meta>>metaKindShift) == KindRemote {
-		return Run{0, addr.Len(last-(a-start)) + 1, metaAttr(meta)}, true
+	off := a - rec.start
+	run := Run{addr.HVA(rec.base + off), addr.Len(rec.last-off) + 1, metaAttr(meta)}
+	switch {
+	case meta&metaRemote != 0:
+		run.HVA = 0
+	case gen&1 == 0:
+		r.hint = hint{gen, rec.start, rec.last, rec.base, meta}
 	}
-	if gen&1 == 0 {
-		t := &r.hint
-		t.gen, t.start, t.last, t.base, t.attr = gen, start, last, base, metaAttr(meta)
-	}
-	return Run{addr.HVA(base + (a - start)), addr.Len(last-(a-start)) + 1, metaAttr(meta)}, true
+	return run, true
 }
 
 //go:noinline
-func (r *Reader) lookupOutside(a uint64) (Run, bool) {
+func (r *Reader) lookupOutside(iova addr.IOVA) (Run, bool) {
 	r.Enter()
 	defer r.Exit()
-	return r.lookup(a)
+	return r.Lookup(iova)
 }

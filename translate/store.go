@@ -79,9 +79,9 @@ type Store struct {
 // hot is read by every look-up and written by every unmap.
 type hot struct {
 	_        [64]byte
+	gen      uint64 // atomic; odd while something vanishes; first, for its alignment
 	view     atomic.Pointer[view]
-	gen      atomic.Uint64 // odd while something vanishes
-	tracking atomic.Bool   // the dirty log is on
+	tracking atomic.Bool // the dirty log is on
 	_        [64]byte
 }
 
@@ -135,7 +135,7 @@ func New(cfg *Config) (*Store, error) {
 	// keep their IDs until no reader can see them.
 	s.entries = make([]atomic.Pointer[entryChunk], 2*s.max/entryChunkLen+2)
 	s.idle.L = &s.mu
-	s.hot.gen.Store(2)
+	s.hot.gen = 2
 	s.tree.init(&s.hot.view)
 	return s, nil
 }
@@ -161,7 +161,7 @@ func (s *Store) setClosed(closed bool) {
 // Generation changes whenever something that a reader may have cached is gone
 // or about to go. A cache of look-ups that were made inside a section is valid
 // while the generation is the even number it was before they were made.
-func (s *Store) Generation() uint64 { return s.hot.gen.Load() }
+func (s *Store) Generation() uint64 { return atomic.LoadUint64(&s.hot.gen) }
 
 // lockOp begins an operation that changes the store: after it no other one is
 // under way.

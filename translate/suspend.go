@@ -81,12 +81,12 @@ func (s *Store) suspendRange(ctx context.Context, a, b uint64, all bool) (addr.L
 // errs.ErrInvalid when it has another extent or is not suspended. The memory
 // may be of another kind than before.
 func (s *Store) Resume(iova addr.IOVA, n addr.Len, m Memory) error {
-	err := checkRange(iova, n, m)
+	err := checkRange(iova, n, &m)
 	if err == nil {
-		err = s.checkMemory(iova, n, m)
+		err = s.checkMemory(iova, n, &m)
 	}
 	if err == nil {
-		err = s.resume(uint64(iova), uint64(iova)+uint64(n)-1, m)
+		err = s.resume(uint64(iova), uint64(iova)+uint64(n)-1, &m)
 	}
 	if err != nil {
 		return iovaError(uint64(iova), err)
@@ -94,7 +94,7 @@ func (s *Store) Resume(iova addr.IOVA, n addr.Len, m Memory) error {
 	return nil
 }
 
-func (s *Store) resume(a, b uint64, m Memory) error {
+func (s *Store) resume(a, b uint64, m *Memory) error {
 	s.lockOp()
 	defer s.unlockOp()
 	e := s.tree.w.first(a, b)

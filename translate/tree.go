@@ -106,7 +106,7 @@ func (t *tree) insert(a, b, base, meta uint64) uint32 {
 	t.freeRecs = t.freeRecs[:len(t.freeRecs)-1]
 	r := &t.w.recs[e]
 	r.start, r.last, r.base = a, b-a, base
-	atomic.StoreUint64(&r.meta, meta)
+	release64(&r.meta, meta)
 	if !isLow(a, b) {
 		t.putTable(t.highRoot(), highShift, a, b, e)
 		return e
@@ -123,7 +123,7 @@ func (t *tree) put(p *uint32, shift int, w, a, b uint64, e uint32) {
 	old := *p
 	switch {
 	case old == 0:
-		atomic.StoreUint32(p, e)
+		release32(p, e)
 		return
 	case old >= isTable:
 		t.putTable(t.own(p), shift-levelBits, max(a, w), min(b, w+(1<<shift-1)), e)
@@ -136,7 +136,7 @@ func (t *tree) put(p *uint32, shift int, w, a, b uint64, e uint32) {
 	o := &t.w.recs[old]
 	t.putTable(n, shift-levelBits, max(o.start, w), min(o.end(), last), old)
 	t.putTable(n, shift-levelBits, max(a, w), min(b, last), e)
-	atomic.StoreUint32(p, n|isTable)
+	release32(p, n|isTable)
 }
 
 // putTable enters e into the slots of [a, b] in table n, whose window contains
@@ -148,7 +148,7 @@ func (t *tree) putTable(n uint32, shift int, a, b uint64, e uint32) {
 	for i := from; i <= to; i++ {
 		if slots[i] == 0 {
 			t.used[n]++
-			atomic.StoreUint32(&slots[i], e)
+			release32(&slots[i], e)
 		} else {
 			t.put(&slots[i], shift, w+(i-from)<<shift, a, b, e)
 		}
@@ -182,11 +182,11 @@ func (t *tree) cut(p *uint32, shift int, w, a, b uint64) bool {
 		if !t.cutTable(n, shift-levelBits, max(a, w), min(b, w+(1<<shift-1))) {
 			return false
 		}
-		atomic.StoreUint32(p, 0)
+		release32(p, 0)
 		t.freeTable(n)
 		return true
 	}
-	atomic.StoreUint32(p, 0)
+	release32(p, 0)
 	return true
 }
 
@@ -223,7 +223,7 @@ func (t *tree) own(p *uint32) uint32 {
 		return n
 	}
 	c := t.clone(n)
-	atomic.StoreUint32(p, c|isTable)
+	release32(p, c|isTable)
 	return c
 }
 

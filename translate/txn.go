@@ -101,9 +101,9 @@ func (x *txn) commit(ctx context.Context, dirty *bitmap) error {
 		s.tree.end()
 		s.limboTables()
 	} else {
-		s.hot.gen.Add(1)
+		s.vanishing()
 		s.tree.publish()
-		s.hot.gen.Add(1)
+		s.vanished()
 		if err := s.quiesce(ctx); err != nil {
 			x.withdraw()
 			return err
@@ -129,7 +129,7 @@ func (x *txn) commit(ctx context.Context, dirty *bitmap) error {
 			s.tree.freeRecs = append(s.tree.freeRecs, e)
 			continue
 		}
-		atomic.StoreUint64(m, *m&^metaNew)
+		release64(m, *m&^metaNew)
 		s.count++
 	}
 	s.delta, s.taken = 0, 0
@@ -147,9 +147,9 @@ func (s *Store) limboTables() {
 // limbo for the next quiesce.
 func (x *txn) withdraw() {
 	s := x.s
-	s.hot.gen.Add(1)
+	s.vanishing()
 	s.tree.revert()
-	s.hot.gen.Add(1)
+	s.vanished()
 	s.delta, s.taken = 0, 0
 	s.limboTables()
 	for _, e := range x.added {

@@ -140,11 +140,9 @@ func (s *Store) unmapRange(ctx context.Context, a, b uint64, all bool, dirty *bi
 func (s *Store) unmapOne(ctx context.Context, e uint32, dirty *bitmap) (addr.Len, error) {
 	r := &s.tree.w.recs[e]
 	meta := r.meta
-	// Hints are off while the generation is odd, so that no reader sees by
-	// its hint what another has seen gone.
-	s.hot.gen.Add(1)
-	atomic.StoreUint64(&r.meta, meta&^(metaLive|metaSuspended))
-	s.hot.gen.Add(1)
+	s.vanishing()
+	release64(&r.meta, meta&^(metaLive|metaSuspended))
+	s.vanished()
 	if err := s.quiesce(ctx); err != nil {
 		atomic.StoreUint64(&s.tree.w.recs[e].meta, meta)
 		return 0, err
@@ -158,6 +156,15 @@ func (s *Store) unmapOne(ctx context.Context, e uint32, dirty *bitmap) (addr.Len
 	s.finish(r.start, r.end(), meta, dirty)
 	return addr.Len(r.last) + 1, nil
 }
+
+// vanishing begins the moment in which something is unpublished: hints are off
+// while the generation is odd, so that no reader sees by its hint what another
+// has seen gone.
+func (s *Store) vanishing() { release64(&s.hot.gen, s.hot.gen+1) }
+
+// vanished ends it. It is a full barrier: what was unpublished is gone for
+// every reader whose section is found open after it.
+func (s *Store) vanished() { atomic.AddUint64(&s.hot.gen, 1) }
 
 // finish ends the life of a mapping that no reader can touch any more.
 func (s *Store) finish(a, b, meta uint64, dirty *bitmap) {

@@ -58,6 +58,8 @@ const (
 	// metaLive makes a mapping visible. It is set last and cleared first, so
 	// that a mapping of many slots appears and vanishes in one store.
 	metaLive = 1 << 16
+	// metaRemote is set in the kind of remote memory and in no other.
+	metaRemote = uint64(KindRemote) << metaKindShift
 	// metaSuspended is a mapping that has no memory at present.
 	metaSuspended = 1 << 17
 )

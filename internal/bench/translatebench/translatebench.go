@@ -29,12 +29,15 @@ var Sizes = []int{64, 4096, 65535}
 
 // Benchmarks is the list for `mdev bench` and for `go test -bench`.
 //
-//	translate/random/N/X      a look-up of a random address, in a section of its own
-//	translate/request/N/store the same, sixteen look-ups a section
-//	translate/seq/N/X         look-ups 64 bytes apart
-//	translate/pair/N/X        an unmap and a map of one mapping
-//	translate/writer/N/X      random look-ups while a writer does a pair every 10 us
-//	translate/...             what has nothing to be compared with
+//	translate/random/N/X   a look-up of a random address
+//	translate/seq/N/X      look-ups 64 bytes apart
+//	translate/pair/N/X     an unmap and a map of one mapping
+//	translate/writer/N/X   random look-ups while a writer does a pair every 10 us
+//	translate/...          what has nothing to be compared with
+//
+// X is a baseline; or store, with a section for each look-up; or
+// store-request, with a section for every sixteen, as a request has; or for
+// pairs store-holder and store-reader, with one of these in the store.
 func Benchmarks() []bench.Benchmark {
 	var list []bench.Benchmark
 	add := func(name, baseline string, run func(*testing.B)) {
@@ -53,10 +56,9 @@ func Benchmarks() []bench.Benchmark {
 				add(prefix+x.name, prefix+"rwmutex", func(b *testing.B) { lookups(b, n, x.make(), how.queries) })
 			}
 			add(prefix+"store", prefix+"rwmutex", func(b *testing.B) { storeLookups(b, n, how.queries) })
+			add(prefix+"store-request", prefix+"rwmutex", func(b *testing.B) { storeRequests(b, n, how.queries, how.name == "seq") })
 		}
-		prefix := fmt.Sprintf("translate/request/%d/", n)
-		add(prefix+"store", fmt.Sprintf("translate/random/%d/rwmutex", n), func(b *testing.B) { storeRequests(b, n) })
-		prefix = fmt.Sprintf("translate/pair/%d/", n)
+		prefix := fmt.Sprintf("translate/pair/%d/", n)
 		for _, x := range baselines {
 			add(prefix+x.name, prefix+"rwmutex", func(b *testing.B) { pairs(b, n, x.make()) })
 		}
@@ -77,9 +79,6 @@ func Benchmarks() []bench.Benchmark {
 
 // batch is how many changes or reads are timed at once.
 const batch = 256
-
-// sink keeps results alive.
-var sink addr.HVA
 
 func fill(c contender, spans []span) {
 	for _, s := range shuffled(spans) {
@@ -110,26 +109,34 @@ func lookups(b *testing.B, n int, c contender, which func([]span) []addr.IOVA) {
 
 func scan(b *testing.B, c contender, q []addr.IOVA) {
 	var sum addr.HVA
+	hits := 0
 	// One body for each type, so that no baseline pays for an interface.
 	switch c := c.(type) {
 	case *sortedSlice:
 		for _, a := range q {
-			f, ok := c.find(a)
-			if !ok {
-				b.Fatal(a)
+			if f, ok := c.find(a); ok {
+				sum += f.hva
+				hits++
 			}
-			sum += f.hva
 		}
 	default:
 		for _, a := range q {
-			f, ok := c.find(a)
-			if !ok {
-				b.Fatal(a)
+			if f, ok := c.find(a); ok {
+				sum += f.hva
+				hits++
 			}
-			sum += f.hva
 		}
 	}
-	sink = sum
+	checkScan(b, hits, sum)
+}
+
+// checkScan fails b unless every query was answered, and keeps the answers
+// alive.
+func checkScan(b *testing.B, hits int, sum addr.HVA) {
+	if hits != queries {
+		b.Fatalf("%d of %d queries answered", hits, queries)
+	}
+	runtime.KeepAlive(sum)
 }
 
 func storeLookups(b *testing.B, n int, which func([]span) []addr.IOVA) {
@@ -143,38 +150,50 @@ func storeLookups(b *testing.B, n int, which func([]span) []addr.IOVA) {
 
 func storeScan(b *testing.B, r *translate.Reader, q []addr.IOVA) {
 	var sum addr.HVA
+	hits := 0
 	for _, a := range q {
 		r.Enter()
-		run, ok := r.Lookup(a)
-		r.Exit()
-		if !ok {
-			b.Fatal(a)
+		if run, ok := r.Lookup(a); ok {
+			sum += run.HVA
+			hits++
 		}
-		sum += run.HVA
+		r.Exit()
 	}
-	sink = sum
+	checkScan(b, hits, sum)
 }
 
-func storeRequests(b *testing.B, n int) {
+// request is the number of look-ups in a section of storeRequests.
+const request = 16
+
+// storeRequests looks up as a request does that walks through a program: in
+// one section, the reader's hint first where addresses follow each other.
+func storeRequests(b *testing.B, n int, which func([]span) []addr.IOVA, hint bool) {
 	spans := layout(n)
 	s := newStore(b, spans)
 	r := s.NewReader()
 	defer r.Close()
-	q := random(spans)
+	q := which(spans)
 	timed(b, queries, func() {
 		var sum addr.HVA
-		for i := 0; i < len(q); i += 16 {
+		hits := 0
+		for i := 0; i < len(q); i += request {
 			r.Enter()
-			for _, a := range q[i : i+16] {
-				run, ok := r.Lookup(a)
-				if !ok {
-					b.Fatal(a)
+			for _, a := range q[i:min(i+request, len(q))] {
+				if hint {
+					if run, ok := r.Hit(a); ok {
+						sum += run.HVA
+						hits++
+						continue
+					}
 				}
-				sum += run.HVA
+				if run, ok := r.Lookup(a); ok {
+					sum += run.HVA
+					hits++
+				}
 			}
 			r.Exit()
 		}
-		sink = sum
+		checkScan(b, hits, sum)
 	})
 }
 
