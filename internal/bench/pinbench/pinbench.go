@@ -5,6 +5,7 @@ package pinbench
 import (
 	"fmt"
 	"math/rand/v2"
+	"sort"
 	"sync"
 	"testing"
 
@@ -18,16 +19,16 @@ import (
 // Benchmarks lists the package's benchmarks.
 func Benchmarks() []bench.Benchmark {
 	list := []bench.Benchmark{
-		{Name: "pin/1/map", Run: baseline(1, 1, 1)},
-		{Name: "pin/1/lease", Baseline: "pin/1/map", Run: lease(1, 1, iommu.Contiguous)},
-		{Name: "pin/1/lease-scattered", Baseline: "pin/1/map", Run: lease(1, 1, iommu.Scattered)},
-		{Name: "pin/4096-mappings/map", Run: baseline(4096, 1, 1)},
-		{Name: "pin/4096-mappings/lease", Baseline: "pin/4096-mappings/map", Run: lease(4096, 1, iommu.Contiguous)},
-		{Name: "pin/run-512/map", Per: 512, Run: baseline(1, 512, 1)},
-		{Name: "pin/run-512/lease", Per: 512, Baseline: "pin/run-512/map", Run: lease(1, 512, iommu.Contiguous)},
-		{Name: "pin/run-512/lease-scattered", Per: 512, Baseline: "pin/run-512/map", Run: lease(1, 512, iommu.Scattered)},
-		{Name: "pin/list-16/map", Per: 16, Run: baseline(1, 1, 16)},
-		{Name: "pin/list-16/lease", Per: 16, Baseline: "pin/list-16/map", Run: list(16)},
+		{Name: "pin/1/simple", Run: baseline(1, 1, 1)},
+		{Name: "pin/1/lease", Baseline: "pin/1/simple", Run: lease(1, 1, iommu.Contiguous)},
+		{Name: "pin/1/lease-scattered", Baseline: "pin/1/simple", Run: lease(1, 1, iommu.Scattered)},
+		{Name: "pin/4096-mappings/simple", Run: baseline(4096, 1, 1)},
+		{Name: "pin/4096-mappings/lease", Baseline: "pin/4096-mappings/simple", Run: lease(4096, 1, iommu.Contiguous)},
+		{Name: "pin/run-512/simple", Per: 512, Run: baseline(1, 512, 1)},
+		{Name: "pin/run-512/lease", Per: 512, Baseline: "pin/run-512/simple", Run: lease(1, 512, iommu.Contiguous)},
+		{Name: "pin/run-512/lease-scattered", Per: 512, Baseline: "pin/run-512/simple", Run: lease(1, 512, iommu.Scattered)},
+		{Name: "pin/list-16/simple", Per: 16, Run: baseline(1, 1, 16)},
+		{Name: "pin/list-16/lease", Per: 16, Baseline: "pin/list-16/simple", Run: list(16)},
 	}
 	for _, n := range []int{8, 4096} {
 		name := fmt.Sprintf("iommu/read-%d", n)
@@ -137,42 +138,91 @@ func list(n int) func(b *testing.B) {
 	}
 }
 
-// baseline is what one would write first: a count for each page in a map, and
-// the charge, under a mutex. It knows no mapping, no access, no reach and no
-// owner.
+// simple is the pinner that one would write first: a sorted slice of mappings,
+// a count for each page in a map, the device's reach in another, the charge,
+// all under a mutex. It has no leases, no ledger and no drain, and does not
+// wait for hardware.
+type simple struct {
+	mu             sync.Mutex
+	maps           []mapping
+	counts         map[addr.IOVA]int
+	reach          map[addr.HPA]addr.Access
+	charged, limit int
+}
+
+type mapping struct {
+	r      addr.Range[addr.IOVA]
+	access addr.Access
+	hpa    addr.HPA
+}
+
+func newSimple(n, pages int) *simple {
+	s := &simple{counts: make(map[addr.IOVA]int), reach: make(map[addr.HPA]addr.Access), limit: 1 << 18}
+	size := addr.Len(pages) << addr.PageShift
+	for i := range n {
+		off := uint64(i) * uint64(size) * 2
+		s.maps = append(s.maps, mapping{addr.MustRange(base+addr.IOVA(off), size), addr.ReadWrite, addr.HPA(1<<32 + off)})
+	}
+	return s
+}
+
+func (s *simple) pin(iova addr.IOVA, pages int, access addr.Access) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := sort.Search(len(s.maps), func(i int) bool { return s.maps[i].r.Last() >= iova })
+	last := iova + addr.IOVA(pages)<<addr.PageShift - 1
+	if i == len(s.maps) || iova < s.maps[i].r.Start() || last > s.maps[i].r.Last() || !s.maps[i].access.Allows(access) {
+		return false
+	}
+	m := &s.maps[i]
+	for range pages {
+		if s.counts[iova]++; s.counts[iova] == 1 {
+			if s.charged++; s.charged > s.limit {
+				return false
+			}
+		}
+		s.reach[m.hpa+addr.HPA(iova-m.r.Start())] |= access
+		iova += addr.IOVA(addr.PageSize)
+	}
+	return true
+}
+
+func (s *simple) unpin(iova addr.IOVA, pages int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := sort.Search(len(s.maps), func(i int) bool { return s.maps[i].r.Last() >= iova })
+	m := &s.maps[i]
+	for range pages {
+		if s.counts[iova]--; s.counts[iova] == 0 {
+			delete(s.counts, iova)
+			delete(s.reach, m.hpa+addr.HPA(iova-m.r.Start()))
+			s.charged--
+		}
+		iova += addr.IOVA(addr.PageSize)
+	}
+}
+
+// baseline pins pages pages of one of n mappings by a simple pinner, times
+// pieces at a time.
 func baseline(n, pages, times int) func(b *testing.B) {
 	return func(b *testing.B) {
-		var mu sync.Mutex
-		counts := make(map[addr.IOVA]int)
-		charged, limit := 0, 1<<18
-		at := order(n, addr.IOVA(pages)*2<<addr.PageShift)
+		s := newSimple(n, max(pages, 17*(times-1)+1))
+		at := make([]addr.IOVA, n)
+		for i, j := range rand.New(rand.NewPCG(1, 2)).Perm(n) {
+			at[i] = s.maps[j].r.Start()
+		}
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
 			if i == n {
 				i = 0
 			}
 			for t := range times {
-				mu.Lock()
-				for j := range pages {
-					iova := at[i] + addr.IOVA(j+17*t)<<addr.PageShift
-					if counts[iova]++; counts[iova] == 1 {
-						if charged++; charged > limit {
-							b.Fatal("limit")
-						}
-					}
+				if !s.pin(at[i]+addr.IOVA(17*t)<<addr.PageShift, pages, addr.ReadWrite) {
+					b.Fatal("refused")
 				}
-				mu.Unlock()
 			}
 			for t := range times {
-				mu.Lock()
-				for j := range pages {
-					iova := at[i] + addr.IOVA(j+17*t)<<addr.PageShift
-					if counts[iova]--; counts[iova] == 0 {
-						delete(counts, iova)
-						charged--
-					}
-				}
-				mu.Unlock()
+				s.unpin(at[i]+addr.IOVA(17*t)<<addr.PageShift, pages)
 			}
 		}
 	}
