@@ -26,8 +26,8 @@ func bytesAt(a addr.HVA, n int) []byte {
 const pointerBits = 8 * unsafe.Sizeof(uintptr(0))
 
 // loadSlot is slot i of s, without a bounds check.
-func loadSlot(s []uint32, i uint64) uint32 {
-	return atomic.LoadUint32((*uint32)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(s)), i*4)))
+func loadSlot(s []uint32, i uint32) uint32 {
+	return atomic.LoadUint32((*uint32)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(s)), uintptr(i)*4)))
 }
 
 // recordAt is record e of s, without a bounds check.

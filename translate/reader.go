@@ -82,32 +82,32 @@ func (r *Reader) Close() {
 //
 // A repeated hit of one mapping is answered from the reader's hint.
 func (r *Reader) Lookup(iova addr.IOVA) (Run, bool) {
-	if run, ok := r.Hit(iova); ok {
-		return run, true
+	a := uint64(iova)
+	h := &r.s.hot
+	// The generation is loaded before anything else: if the mapping vanishes
+	// from here on, the hint made below is already stale.
+	gen := atomic.LoadUint64(&h.gen)
+	t := &r.hint
+	if off := a - t.start; off <= t.last && t.gen == gen {
+		return Run{addr.HVA(t.base + off), addr.Len(t.last-off) + 1, metaAttr(t.meta)}, true
 	}
 	if !r.inside() {
 		return r.lookupOutside(iova)
 	}
 	// This is find, written out: the call and the pointer between the two are
-	// a third of the cost. The indexes need no check: tables and records are
+	// a third of the cost. The shift of a slot drops isTable (maxTables). The indexes need no check: tables and records are
 	// named only by slots that the writer filled, and a view's arenas hold
 	// everything its slots name (Check proves both).
-	//
-	// The generation is loaded before anything else: if the mapping vanishes
-	// from here on, the hint made below is already stale.
-	a := uint64(iova)
-	h := &r.s.hot
-	gen := atomic.LoadUint64(&h.gen)
 	v := h.view.Load()
 	i := a >> lowShift
 	if i >= uint64(len(v.low)) {
 		return r.lookupElse(a)
 	}
-	e := loadSlot(v.low, i)
+	e := loadSlot(v.low, uint32(i))
 	if e >= isTable {
-		e = loadSlot(v.tables, uint64(e&^isTable)<<levelBits|a>>midShift&(fanout-1))
+		e = loadSlot(v.tables, e<<levelBits|uint32(a>>midShift)&(fanout-1))
 		if e >= isTable {
-			e = loadSlot(v.tables, uint64(e&^isTable)<<levelBits|a>>leafShift&(fanout-1))
+			e = loadSlot(v.tables, e<<levelBits|uint32(a>>leafShift)&(fanout-1))
 		}
 	}
 	rec := recordAt(v.recs, e)
@@ -118,7 +118,6 @@ func (r *Reader) Lookup(iova addr.IOVA) (Run, bool) {
 		return r.lookupElse(a)
 	}
 	base := rec.base
-	t := &r.hint
 	t.gen, t.start, t.last, t.base, t.meta = gen, start, last, base, meta
 	return Run{addr.HVA(base + off), addr.Len(last-off) + 1, metaAttr(meta)}, true
 }

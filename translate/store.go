@@ -24,7 +24,8 @@ const (
 // Config sets the limits of a [Store]. The zero Config, or a nil one, is the
 // default.
 type Config struct {
-	// MaxMappings is the entry limit; 0 means DefaultMaxMappings.
+	// MaxMappings is the entry limit, at most 2^20; 0 means
+	// DefaultMaxMappings.
 	MaxMappings int
 	// PageSizes is the bitmap of supported page sizes; 0 means 4 KiB and
 	// every larger power of two. The lowest bit is the alignment of every
@@ -104,7 +105,7 @@ func (s *Store) entry(id uint32) *entry {
 }
 
 // New returns an empty store. It fails with errs.ErrInvalid when the limit is
-// negative, no page size is left, or the ranges overlap.
+// out of bounds, the deadline negative, or the ranges overlap.
 func New(cfg *Config) (*Store, error) {
 	if cfg == nil {
 		cfg = &Config{}
@@ -122,7 +123,7 @@ func New(cfg *Config) (*Store, error) {
 		s.pageSizes = s.pageSizes&^addr.PageMask | uint64(addr.PageSize)
 	}
 	s.pageShift = bits.TrailingZeros64(s.pageSizes)
-	if s.max < 0 || s.max >= isTable/4 || s.deadline < 0 {
+	if s.max < 0 || s.max > maxMappings || s.deadline < 0 {
 		return nil, fmt.Errorf("limit of %d mappings, deadline %v: %w", s.max, s.deadline, errs.ErrInvalid)
 	}
 	slices.SortFunc(s.ranges, func(a, b addr.Range[addr.IOVA]) int { return cmp.Compare(a.Start(), b.Start()) })

@@ -50,6 +50,9 @@ func (t *tree) grow(low, tables, recs int) {
 	if low > len(n.low) {
 		n.low = append(make([]uint32, 0, low), n.low...)[:low]
 	}
+	if tables > maxTables {
+		panic("translate: more tables than maxMappings mappings can need")
+	}
 	if have := len(n.tables) >> levelBits; tables > have {
 		n.tables = append(make([]uint32, 0, tables<<levelBits), n.tables...)[:tables<<levelBits]
 		t.used = append(t.used, make([]uint16, tables-have)...)
@@ -87,7 +90,7 @@ func (t *tree) reserve(a, b uint64) {
 	}
 	if len(t.freeTables) < maxNewTables {
 		have := len(t.w.tables) >> levelBits
-		tables = have + max(maxNewTables, have)
+		tables = have + max(maxNewTables, min(have, maxTables/8))
 	}
 	if len(t.freeRecs) == 0 {
 		recs = 2 * len(t.w.recs)

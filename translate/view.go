@@ -38,6 +38,12 @@ const (
 	// or nothing when 0.
 	isTable = 1 << 31
 
+	// maxTables is how many tables can be told apart: the index of a slot in
+	// the arena has 32 bits. It is 16 GiB of tables, eight for each of
+	// maxMappings mappings.
+	maxTables   = 1 << (32 - levelBits)
+	maxMappings = 1 << 20
+
 	// maxNewTables bounds the tables that one insertion or removal creates:
 	// two ends, a chain of at most six levels each, twice for a copy.
 	maxNewTables = 32
