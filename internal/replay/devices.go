@@ -122,9 +122,12 @@ func (s *Scenario) newEmulated(d *recording.Device, image string) (*model, error
 		if err != nil {
 			return nil, &recording.Error{File: path, Err: err}
 		}
-		v, err := dasd.Open(img, &dasd.Config{DeviceNumber: d.DevNo})
+		v, err := dasd.Open(img, s.eckdConfig(d))
 		if err != nil {
 			return nil, &recording.Error{File: path, Err: err}
+		}
+		if err := sameUnit(d, v.SenseID()); err != nil {
+			return nil, err
 		}
 		g := v.Geometry()
 		return &model{kind: kind, emulated: true, dev: v, image: path}, s.sameSize(path, d, func(rdc []byte) (want, have uint64) {
