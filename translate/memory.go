@@ -75,7 +75,8 @@ func Bytes(b []byte) Memory { return Memory{kind: KindBytes, bytes: b} }
 // Process is the address space of this process from hva on, aligned to the
 // smallest page. Nothing need be there: touching it may fault at any time (a
 // file mapped there may be truncated by a peer), and a fault becomes
-// errs.ErrFault.
+// errs.ErrFault. It must not lie in Go's heap unless the caller keeps the
+// object alive: that is what [Bytes] is for.
 func Process(hva addr.HVA) Memory { return Memory{kind: KindProcess, hva: hva} }
 
 // File is the file of descriptor fd from offset off on, aligned to the page

@@ -46,19 +46,29 @@ func Copy(dst, src []byte) (err error) {
 	return nil
 }
 
-// CopyIn copies len(dst) bytes at src to dst. See [Copy].
+// CopyIn copies len(dst) bytes at src to dst. See [Copy]. src must not be an
+// address of Go's heap whose object may be gone: the garbage collector does
+// not take that for a fault.
 func CopyIn(dst []byte, src addr.HVA) (err error) {
+	b, ok := view(src, len(dst))
+	if !ok {
+		return &Fault{}
+	}
 	old := debug.SetPanicOnFault(true)
 	defer caught(old, &err)
-	copy(dst, view(src, len(dst)))
+	copy(dst, b)
 	return nil
 }
 
-// CopyOut copies src to the len(src) bytes at dst. See [Copy].
+// CopyOut copies src to the len(src) bytes at dst. See [CopyIn].
 func CopyOut(dst addr.HVA, src []byte) (err error) {
+	b, ok := view(dst, len(src))
+	if !ok {
+		return &Fault{}
+	}
 	old := debug.SetPanicOnFault(true)
 	defer caught(old, &err)
-	copy(view(dst, len(src)), src)
+	copy(b, src)
 	return nil
 }
 

@@ -6,12 +6,28 @@ import (
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
-// view is the n bytes at a, which may lie anywhere in the process. It panics
-// with a runtime.Error for address 0 and past the last address: call it under
-// the guard.
-func view(a addr.HVA, n int) []byte {
-	p := uintptr(a)
-	// Through a pointer to the number: there is no Go pointer to derive this
-	// one from.
-	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&p))), n)
+// minPointer is the lowest address that the Go runtime lets a pointer have
+// (runtime.minLegalPointer): it ends the process when it meets a lower one on
+// a stack. No system maps anything there.
+const minPointer = 4096
+
+// view is the n bytes at a, which may lie anywhere in the process. ok is false
+// where no memory can be: the first page, and what would pass the last
+// address.
+func view(a addr.HVA, n int) (b []byte, ok bool) {
+	last := uint64(a) + uint64(n) - 1
+	if n == 0 {
+		return nil, true
+	}
+	if a < minPointer || last < uint64(a) || last > uint64(^uintptr(0)) {
+		return nil, false
+	}
+	// A slice made by hand: there is no Go pointer to derive this one from,
+	// and unsafe.Slice ends the process on an address that it does not like
+	// (checkptr).
+	h := struct {
+		p        uintptr
+		len, cap int
+	}{uintptr(a), n, n}
+	return *(*[]byte)(unsafe.Pointer(&h)), true
 }
