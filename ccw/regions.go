@@ -88,6 +88,16 @@ const (
 	StatePending
 )
 
+var stateNames = [...]string{"not operational", "standby", "idle", "processing", "pending"}
+
+// String is the name of the state.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
 // Regions serves a device as vfio-ccw does: through four regions and three
 // interrupts. All methods may be called by any goroutine.
 type Regions struct {
@@ -95,8 +105,12 @@ type Regions struct {
 	order  binary.ByteOrder
 	notify func(irq int)
 
+	// life is held by what opens and closes, from its beginning to its end.
+	// It is taken before mu.
+	life sync.Mutex
+
 	mu    sync.Mutex
-	state State // guarded by mu
+	state State // guarded by mu; never held while the device is called
 	ended bool  // the program in hand ended while it was being started
 	io    [ioSize]byte
 	async [asyncLen]byte
@@ -110,7 +124,8 @@ type Regions struct {
 // on a little-endian host writes them as structures of that host; the IRB is
 // big-endian everywhere.
 //
-// notify is called when interrupt irq is to be raised, with no lock held. It
+// notify is called when interrupt irq is to be raised. It may call Read and
+// Write, and must not call Open, Close, Reset and Gone, which wait for it. It
 // takes the place of cfg.Interrupt.
 func NewRegions(dev channel.Device, cfg Config, order binary.ByteOrder, notify func(irq int)) (*Regions, error) {
 	r := &Regions{order: order, notify: notify, state: StateStandby}
@@ -118,6 +133,12 @@ func NewRegions(dev channel.Device, cfg Config, order binary.ByteOrder, notify f
 		r.notify = func(int) {}
 	}
 	cfg.Interrupt = r.interrupt
+	pmcw := DefaultPMCW()
+	if cfg.PMCW != nil {
+		pmcw = *cfg.PMCW
+	}
+	pmcw.SetFlags(pmcw.Flags() &^ cio.PMCWEnabled) // Open does that
+	cfg.PMCW = &pmcw
 	var err error
 	r.dev, err = New(dev, cfg)
 	return r, err
@@ -135,24 +156,45 @@ func (r *Regions) State() State {
 
 // Open enables the subchannel for its user.
 func (r *Regions) Open() error {
+	r.life.Lock()
+	defer r.life.Unlock()
+	return r.open()
+}
+
+// open is Open. The caller holds life.
+func (r *Regions) open() error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch r.state {
+	state := r.state
+	if state == StateStandby {
+		r.state = StateIdle // before status is told that waited for this
+	}
+	r.mu.Unlock()
+	switch state {
 	case StateStandby:
-		if err := r.enable(true); err != nil {
-			return err
-		}
-		r.state = StateIdle
-		return nil
 	case StateNotOperational:
 		return errs.ErrGone
+	default:
+		return fmt.Errorf("open in state %v: %w", state, errs.ErrBusy)
 	}
-	return fmt.Errorf("open in state %v: %w", r.state, errs.ErrBusy)
+	err := r.enable(true)
+	if err != nil {
+		r.mu.Lock()
+		r.state = StateStandby
+		r.mu.Unlock()
+	}
+	return err
 }
 
 // Close takes the subchannel from its user: what runs is cleared, waiting
 // status is dropped. It may be called in any state.
 func (r *Regions) Close() {
+	r.life.Lock()
+	defer r.life.Unlock()
+	r.close()
+}
+
+// close is Close. The caller holds life.
+func (r *Regions) close() {
 	r.mu.Lock()
 	if r.state == StateNotOperational || r.state == StateStandby {
 		r.mu.Unlock()
@@ -167,12 +209,16 @@ func (r *Regions) Close() {
 
 // Reset is Close and Open.
 func (r *Regions) Reset() error {
-	r.Close()
-	return r.Open()
+	r.life.Lock()
+	defer r.life.Unlock()
+	r.close()
+	return r.open()
 }
 
 // Gone makes the device not operational.
 func (r *Regions) Gone() {
+	r.life.Lock()
+	defer r.life.Unlock()
 	r.mu.Lock()
 	r.state = StateNotOperational
 	r.mu.Unlock()
@@ -388,7 +434,7 @@ func (r *Regions) interrupt() {
 	}
 	b := irb.Encode()
 	copy(r.io[ioIRB:], b[:])
-	if irb.SCSW.AC()&(cio.SubchannelActive|cio.DeviceActive|cio.StartPending|cio.Suspended) == 0 {
+	if solicited(&irb.SCSW) && irb.SCSW.AC()&(cio.SubchannelActive|cio.DeviceActive|cio.StartPending|cio.Suspended) == 0 {
 		switch r.state {
 		case StatePending:
 			r.state = StateIdle
@@ -398,6 +444,12 @@ func (r *Regions) interrupt() {
 	}
 	r.mu.Unlock()
 	r.notify(IRQIO)
+}
+
+// solicited reports whether s answers something the program asked for: status
+// of another kind does not end a program that is being taken.
+func solicited(s *cio.SCSW) bool {
+	return s.DeferredCC() != 0 || s.SC() != cio.AlertStatus|cio.StatusPending
 }
 
 // Report queues a channel report word and raises its interrupt.
