@@ -26,6 +26,7 @@ type translation struct {
 // place is an element of a program: of a whole one, or of the window.
 type place struct {
 	e     *element
+	at    uint32 // guest address
 	index int
 	err   error
 }
@@ -34,7 +35,8 @@ type place struct {
 func (t *translation) at(a uint32) (place, bool) {
 	if slot := t.win.slotOf(a); slot >= 0 {
 		r := &t.win.runs[slot/t.win.perRun]
-		return place{&t.win.elems[slot], int(r.index) + slot%t.win.perRun, t.win.err[slot]}, r.used
+		at, _ := t.win.guest(slot)
+		return place{&t.win.elems[slot], at, int(r.index) + slot%t.win.perRun, t.win.err[slot]}, r.used
 	}
 	if !t.whole {
 		return place{}, false
@@ -44,7 +46,7 @@ func (t *translation) at(a uint32) (place, bool) {
 		s := &p.segs[i]
 		if off := a - s.host; off < uint32(s.n)*cio.CCWSize {
 			k := int(s.first) + int(off/cio.CCWSize)
-			return place{&p.elems[k], k, p.errAt(k)}, true
+			return place{&p.elems[k], p.elems[k].at, k, p.errAt(k)}, true
 		}
 	}
 	return place{}, false
@@ -136,7 +138,7 @@ func (t *translation) reason(st channel.Stop) error {
 		}
 		err = fmt.Errorf("%v: %w", p.e.ccw, checkError(st.Subchannel))
 	}
-	return errs.At("ccw", p.index, uint64(p.e.at), err)
+	return errs.At("ccw", p.index, uint64(p.at), err)
 }
 
 // Errors of checks that hardware found in CCWs that translate well.

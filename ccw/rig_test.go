@@ -111,6 +111,7 @@ type setup struct {
 	space   iommu.Config
 	mapping func(st *translate.Store) // instead of all of mem as ordinary memory
 	escapes bool                      // refused accesses are expected
+	before  func(g *rig)              // called before the device is made
 }
 
 // rig is a mediated device with its surroundings. When the test ends nothing
@@ -141,6 +142,9 @@ func newRig(t testing.TB, change ...func(s *setup)) *rig {
 func (s *setup) build(t testing.TB) *rig {
 	t.Helper()
 	g := s.ground(t)
+	if s.before != nil {
+		s.before(g)
+	}
 	cfg := s.ccw
 	cfg.Name, cfg.Store, cfg.Pinner, cfg.Space = "dut", g.st, g.pinner, g.space
 	var err error

@@ -80,8 +80,20 @@ func (w *window) init(out *rewriter, step walker, space *iommu.Space) error {
 
 // forget makes the window stand for nothing.
 func (w *window) forget() {
-	clear(w.runs[:w.inUse])
+	for i := range w.runs[:w.inUse] {
+		w.drop(i)
+	}
 	w.inUse = 0
+}
+
+// drop makes run i stand for nothing: what its slots held says nothing of the
+// program that uses them next.
+func (w *window) drop(i int) {
+	first := i * w.perRun
+	last := first + int(w.runs[i].reached)
+	clear(w.elems[first:last])
+	clear(w.err[first:last])
+	w.runs[i] = run{}
 }
 
 func (w *window) free() {
@@ -124,6 +136,7 @@ func (w *window) enter(at uint32) uint32 {
 	}
 	i := w.nextIn
 	w.nextIn = (w.nextIn + 1) % windowRuns
+	w.drop(i)
 	w.inUse = max(w.inUse, i+1)
 	w.runs[i] = run{guest: at, origin: at, used: true, index: w.first}
 	return w.hostOf(i * w.perRun)
@@ -302,8 +315,10 @@ func (w *window) one(at uint32) (*element, error) {
 	p := &w.step.p
 	p.elems, p.segs, p.faults = p.elems[:0], p.segs[:0], p.faults[:0]
 	p.segs = append(p.segs, segment{guest: at})
-	_, err := w.step.element(0, at)
-	return &p.elems[0], err
+	if _, err := w.step.element(0, at); err != nil {
+		return nil, err // there may be no element
+	}
+	return &p.elems[0], nil
 }
 
 // renumber puts the index of the element in the whole program in place of 0,
