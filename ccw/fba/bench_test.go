@@ -32,6 +32,11 @@ func (m flat) Write(a addr.HPA, p []byte) error {
 	return nil
 }
 
+func characteristics(t testing.TB, vol *fba.Volume) []byte {
+	m := devicetest.NewMachine(vol, devicetest.PMCW(1), 0)
+	return m.Run(t, devicetest.Op{Cmd: 0x64, In: 32}).In[0]
+}
+
 func identify(t testing.TB, vol *fba.Volume) []byte {
 	m := devicetest.NewMachine(vol, devicetest.PMCW(1), 0)
 	return m.Run(t, devicetest.Op{Cmd: 0xE4, In: 7}).In[0]

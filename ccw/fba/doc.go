@@ -1,6 +1,6 @@
-// Package fba is an emulated fixed-block direct-access volume of the 3370
-// family behind a 3880 control unit: hardware, as the channel subsystem of
-// ccw/channel sees it.
+// Package fba is an emulated fixed-block direct-access volume, by default a
+// 3370 behind a 3880 control unit, or another of [Models]: hardware, as the
+// channel subsystem of ccw/channel sees it.
 //
 // A [Volume] executes one command at a time over an [Image]: raw 512-byte
 // blocks, block 0 first, nothing else. [Memory] holds an image in this process

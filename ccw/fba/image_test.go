@@ -3,6 +3,7 @@ package fba_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"testing"
@@ -91,6 +92,39 @@ func TestModels(t *testing.T) {
 	vol, err := fba.Open(sizeOnly(512), &fba.Config{Model: fba.Model{ControlU: 0x6310, ControlM: 1, Device: 0x9336, DeviceM: 0x10}})
 	require.NoError(t, err)
 	require.Equal(t, []byte{0xff, 0x63, 0x10, 0x01, 0x93, 0x36, 0x10}, identify(t, vol))
+}
+
+// TestModelOf: for each type the drive that SDL-Hyperion (dasdtab.c) makes of an
+// image of some size, with the characteristics that follow from it.
+func TestModelOf(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		device uint16
+		blocks uint32
+		id     [7]byte
+		rdc    [14]byte // the first bytes: modes, class, type, block size, group, position
+	}{
+		{"3370 of any size up to 558000 blocks", fba.Drive3370, 1000, [7]byte{0xff, 0x38, 0x80, 1, 0x33, 0x70, 0}, [14]byte{0x30, 8, 0x21, 2, 2, 0, 0, 0, 0, 62, 0, 0, 2, 0xe8}},
+		{"3370 beyond the largest", fba.Drive3370, 1 << 24, [7]byte{0xff, 0x38, 0x80, 1, 0x33, 0x70, 4}, [14]byte{0x30, 8, 0x21, 5, 2, 0, 0, 0, 0, 62, 0, 0, 2, 0xe8}},
+		{"9336-10", fba.Drive9336, 920115, [7]byte{0xff, 0x63, 0x10, 1, 0x93, 0x36, 0}, [14]byte{0x30, 8, 0x21, 0x11, 2, 0, 0, 0, 0, 63, 0, 0, 1, 0x3b}},
+		{"9336-20", fba.Drive9336, 920116, [7]byte{0xff, 0x63, 0x10, 1, 0x93, 0x36, 0x10}, [14]byte{0x30, 8, 0x21, 0x11, 2, 0, 0, 0, 0, 111, 0, 0, 3, 9}},
+		{"9336 beyond the largest", fba.Drive9336, 1 << 24, [7]byte{0xff, 0x63, 0x10, 1, 0x93, 0x36, 0x10}, [14]byte{0x30, 8, 0x21, 0x11, 2, 0, 0, 0, 0, 111, 0, 0, 3, 9}},
+		{"3310 behind a 4331", fba.Drive3310, 64, [7]byte{0xff, 0x43, 0x31, 1, 0x33, 0x10, 1}, [14]byte{0x30, 8, 0x21, 1, 2, 0, 0, 0, 0, 32, 0, 0, 1, 0x60}},
+		{"0671-4", fba.Drive0671, 600000, [7]byte{0xff, 0x63, 0x10, 1, 0x06, 0x71, 4}, [14]byte{0x30, 8, 0x21, 0x12, 2, 0, 0, 0, 0, 63, 0, 0, 1, 0xf8}},
+	} {
+		m, ok := fba.ModelOf(row.device, row.blocks)
+		require.True(t, ok, row.name)
+		vol, err := fba.Open(sizeOnly(int64(row.blocks)*fba.BlockSize), &fba.Config{Model: m})
+		require.NoError(t, err, row.name)
+		require.Equal(t, row.id[:], vol.SenseID(), row.name)
+		require.Equal(t, row.id[:], identify(t, vol), row.name)
+		rdc := characteristics(t, vol)
+		require.Equal(t, row.rdc[:], rdc[:14], row.name)
+		require.Equal(t, row.blocks, binary.BigEndian.Uint32(rdc[14:]), row.name)
+		require.Equal(t, make([]byte, 14), rdc[18:], row.name)
+	}
+	_, ok := fba.ModelOf(0x3390, 1)
+	require.False(t, ok)
 }
 
 // TestMemory compares a copy-on-write image with a byte slice. Oracle: the

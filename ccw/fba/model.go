@@ -17,21 +17,49 @@ type Model struct {
 	MaxBlocks uint32 // blocks of the real drive
 }
 
-// Models are the drives of the 3370 family, smallest first.
+// The drives that a volume can be: device types, as SENSE ID tells them.
+const (
+	Drive3310 = 0x3310
+	Drive3370 = 0x3370
+	Drive9313 = 0x9313
+	Drive9332 = 0x9332
+	Drive9335 = 0x9335
+	Drive9336 = 0x9336 // what Linux and VM call a fixed-block disk behind a 6310
+	Drive0671 = 0x0671
+)
+
+// Models are the drives, by type, of each the smallest first. Linux
+// drivers/s390/block/dasd_fba.c knows the 3370 behind a 3880 and the 9336 behind
+// a 6310; the others are there for what a recording may show. Sizes and
+// identification are as SDL-Hyperion (dasdtab.c) tells them.
 var Models = [...]Model{
-	{"3370-1", 0x3880, 1, 0x3370, 0, 0x21, 0x02, 62, 744, 558_000},
-	{"3370-2", 0x3880, 1, 0x3370, 4, 0x21, 0x05, 62, 744, 712_752},
+	{"3370-1", 0x3880, 1, Drive3370, 0x00, 0x21, 0x02, 62, 744, 558_000},
+	{"3370-2", 0x3880, 1, Drive3370, 0x04, 0x21, 0x05, 62, 744, 712_752},
+	{"9336-10", 0x6310, 1, Drive9336, 0x00, 0x21, 0x11, 63, 315, 920_115},
+	{"9336-20", 0x6310, 1, Drive9336, 0x10, 0x21, 0x11, 111, 777, 1_672_881},
+	{"3310-1", 0x4331, 1, Drive3310, 0x01, 0x21, 0x01, 32, 352, 125_664},
+	{"9313-1", 0x6310, 1, Drive9313, 0x00, 0x21, 0x08, 96, 480, 246_240},
+	{"9332-400", 0x6310, 1, Drive9332, 0x00, 0x21, 0x07, 73, 292, 360_036},
+	{"9332-600", 0x6310, 1, Drive9332, 0x01, 0x21, 0x07, 73, 292, 554_800},
+	{"9335-1", 0x6310, 1, Drive9335, 0x01, 0x21, 0x06, 71, 426, 804_714},
+	{"0671-1", 0x6310, 1, Drive0671, 0x00, 0x21, 0x12, 63, 504, 574_560},
+	{"0671-4", 0x6310, 1, Drive0671, 0x04, 0x21, 0x12, 63, 504, 624_456},
 }
 
-// modelFor is the smallest drive that holds n blocks, the largest one if none
-// does.
-func modelFor(n uint32) Model {
-	for _, m := range Models {
+// ModelOf is the smallest drive of a type that holds n blocks, the largest one
+// if none does: an image may have any size. It is false for a type that is none
+// of [Models].
+func ModelOf(device uint16, n uint32) (m Model, ok bool) {
+	for i := range Models {
+		if Models[i].Device != device {
+			continue
+		}
+		m, ok = Models[i], true
 		if n <= m.MaxBlocks {
-			return m
+			break
 		}
 	}
-	return Models[len(Models)-1]
+	return m, ok
 }
 
 // SenseIDSize, CharacteristicsSize and SenseSize are the bytes that the

@@ -24,8 +24,8 @@ const unitCheck = cio.Ended | cio.UnitCheck
 
 // Config says how a volume looks. The zero value is good.
 type Config struct {
-	// Model is the drive to be. Zero: the smallest of [Models] that holds
-	// the image.
+	// Model is the drive to be. Zero: the smallest 3370 of [Models] that
+	// holds the image.
 	Model Model
 }
 
@@ -62,7 +62,7 @@ func Open(img Image, cfg *Config) (*Volume, error) {
 	}
 	v := &Volume{image: img, blocks: uint32(img.Size() / BlockSize)}
 	v.view, _ = img.(viewer)
-	model := modelFor(v.blocks)
+	model, _ := ModelOf(Drive3370, v.blocks)
 	if cfg != nil && cfg.Model != (Model{}) {
 		model = cfg.Model
 	}
@@ -73,6 +73,9 @@ func Open(img Image, cfg *Config) (*Volume, error) {
 
 // Image is what the volume is stored on.
 func (v *Volume) Image() Image { return v.image }
+
+// SenseID are the bytes that SENSE ID returns.
+func (v *Volume) SenseID() []byte { return append([]byte(nil), v.id[:]...) }
 
 // Blocks is the number of blocks.
 func (v *Volume) Blocks() uint32 { return v.blocks }
