@@ -149,9 +149,12 @@ func (s *Scenario) newEmulated(d *recording.Device, image string) (*model, error
 		if err != nil {
 			return nil, &recording.Error{File: path, Err: err}
 		}
-		v, err := fba.Open(img, nil)
+		v, err := fba.Open(img, fbaConfig(d, len(b)))
 		if err != nil {
 			return nil, &recording.Error{File: path, Err: err}
+		}
+		if err := sameUnit(d, v.SenseID()); err != nil {
+			return nil, err
 		}
 		return &model{kind: kind, emulated: true, dev: v, image: path}, s.sameSize(path, d, func(rdc []byte) (want, have uint64) {
 			if len(rdc) < 18 {
@@ -205,6 +208,20 @@ func plain(err error) error {
 		return pe.Err
 	}
 	return err
+}
+
+// fbaConfig is the configuration of the recorded fixed-block drive, as its sense
+// ID shows it, with an image of size bytes. A drive that we do not know is left
+// to sameUnit.
+func fbaConfig(d *recording.Device, size int) *fba.Config {
+	if len(d.SenseID) < fba.SenseIDSize {
+		return nil
+	}
+	m, ok := fba.ModelOf(binary.BigEndian.Uint16(d.SenseID[4:]), uint32(size/fba.BlockSize))
+	if !ok {
+		return nil
+	}
+	return &fba.Config{Model: m}
 }
 
 // readCharacteristics is the command by which a disk tells its size.

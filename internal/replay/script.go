@@ -50,6 +50,11 @@ func (p *program) scriptOp(op *operation, last bool) scripted.Op {
 		// The residual of a check says nothing: the device would have
 		// moved it all, had the channel let it.
 		out.Moved = count
+		if s := &p.rec.Trace[op.last]; op.last != op.first && (s.Count == 0 || p.isTIC(s)) {
+			// The CCW that is wrong has no count of its own: the device
+			// must want a byte more to get there.
+			out.Moved++
+		}
 	}
 	list, _ := p.opAreas(op)
 	if op.cmd.Class(p.f1).Input() {
