@@ -123,6 +123,9 @@ func (j *Job) Pin(iova addr.IOVA, n addr.Len, access addr.Access) (addr.HPA, err
 		return 0, err
 	}
 	hpa := p.HPA()
+	if s.epoch == j.epoch && s.page == pg {
+		access |= s.access // held for both
+	}
 	*s = seenPage{page: pg, hpa: addr.PageOf(hpa), epoch: j.epoch, access: access}
 	return hpa, nil
 }

@@ -150,6 +150,14 @@ func TestPinRemembersTheAccess(t *testing.T) {
 		access |= h.Access
 	}
 	require.Equal(t, addr.ReadWrite, access)
+	before := j.Used().Pins
+	for range 100 { // both are remembered: a loop that reads and writes a page
+		_, err = j.Pin(0, 8, addr.Read)
+		require.NoError(t, err)
+		_, err = j.Pin(0, 8, addr.Write)
+		require.NoError(t, err)
+	}
+	require.Equal(t, before, j.Used().Pins)
 	j.End()
 }
 
