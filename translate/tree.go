@@ -44,39 +44,57 @@ func (t *tree) init(pub *atomic.Pointer[view]) {
 	pub.Store(t.w)
 }
 
-// grow publishes the same index in larger arenas.
+// grow publishes the same index in larger arenas. low, tables and recs are the
+// lengths needed; what is long enough stays.
+//
+// A look-up that holds an older view finishes on it, and nobody waits for it
+// when something is mapped. Slots of that view must therefore never name what
+// its arenas do not hold: what names things in an arena that grows is copied,
+// and only the copies are written to from here on.
 func (t *tree) grow(low, tables, recs int) {
 	n := *t.w
-	if low > len(n.low) {
-		n.low = append(make([]uint32, 0, low), n.low...)[:low]
-	}
+	haveTables, haveRecs := len(n.tables)>>levelBits, len(n.recs)
+	low, tables, recs = max(low, len(n.low)), max(tables, haveTables), max(recs, haveRecs)
 	if tables > maxTables {
 		panic("translate: more tables than maxMappings mappings can need")
 	}
-	if have := len(n.tables) >> levelBits; tables > have {
-		n.tables = append(make([]uint32, 0, tables<<levelBits), n.tables...)[:tables<<levelBits]
-		t.used = append(t.used, make([]uint16, tables-have)...)
-		t.stamp = append(t.stamp, make([]uint64, tables-have)...)
-		t.freeTables = slices.Grow(t.freeTables, tables)
-		for i := tables - 1; i >= have; i-- {
-			t.freeTables = append(t.freeTables, uint32(i))
-		}
+	arenas := tables > haveTables || recs > haveRecs
+	if arenas || low > len(n.low) {
+		n.low = enlarged(n.low, low)
 	}
-	if have := len(n.recs); recs > have {
-		n.recs = append(make([]record, 0, recs), n.recs...)[:recs]
-		t.freeRecs = slices.Grow(t.freeRecs, recs)
-		for i := recs - 1; i >= have; i-- {
-			t.freeRecs = append(t.freeRecs, uint32(i))
-		}
+	if arenas {
+		n.tables = enlarged(n.tables, tables<<levelBits)
+	}
+	if recs > haveRecs {
+		n.recs = enlarged(n.recs, recs)
+	}
+	t.used = append(t.used, make([]uint16, tables-haveTables)...)
+	t.stamp = append(t.stamp, make([]uint64, tables-haveTables)...)
+	t.freeTables = slices.Grow(t.freeTables, tables-haveTables)
+	for i := tables - 1; i >= haveTables; i-- {
+		t.freeTables = append(t.freeTables, uint32(i))
+	}
+	t.freeRecs = slices.Grow(t.freeRecs, recs-haveRecs)
+	for i := recs - 1; i >= haveRecs; i-- {
+		t.freeRecs = append(t.freeRecs, uint32(i))
 	}
 	t.w = &n
-	if t.cow {
-		p := *t.pub.Load()
-		p.tables, p.recs = n.tables, n.recs
-		t.pub.Store(&p)
+	if !t.cow {
+		t.pub.Store(t.w)
 		return
 	}
-	t.pub.Store(t.w)
+	p := *t.pub.Load()
+	if arenas {
+		p.tables, p.recs = n.tables, n.recs
+		p.low = slices.Clone(p.low) // what abort and revert return to
+		t.oldLow = p.low
+	}
+	t.pub.Store(&p)
+}
+
+// enlarged is a copy of s with zeroes behind it, n long.
+func enlarged[T any](s []T, n int) []T {
+	return append(make([]T, 0, n), s...)[:n]
 }
 
 // reserve makes room for one insertion or removal, so that neither fails or

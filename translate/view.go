@@ -84,7 +84,9 @@ func (r *record) end() uint64 { return r.start + r.last }
 // for the slots of its tables and the meta words of its records; when an arena
 // or a root must grow, or a batch is published, a new view takes its place. A
 // look-up that holds an older view finishes on it: whatever it returns was
-// true when it began, and its section keeps the memory alive.
+// true when it began, and its section keeps the memory alive. Views share
+// slots, but never where one of them has an arena that lacks what the slots
+// may name.
 type view struct {
 	low    []uint32 // root of the low tree
 	tables []uint32 // arena: table t is slots [t<<9, (t+1)<<9)
