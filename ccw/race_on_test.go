@@ -1,0 +1,5 @@
+//go:build race
+
+package ccw_test
+
+const underRace = true
