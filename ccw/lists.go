@@ -76,7 +76,7 @@ func (w *walker) direct(i int, d way) error {
 			at += m
 		}
 	}
-	return w.job.Element(int(e.n))
+	return w.job.Element(len(p.pieces) - int(e.first))
 }
 
 // list checks the address of a list whose words have size bytes and must lie
@@ -134,6 +134,7 @@ func (w *walker) words(i, k, n int, size uint32) (b []byte, hole hole, err error
 	toPage := int(uint64(addr.PageSize)-uint64(addr.PageOffset(addr.IOVA(a)))) / int(size)
 	if toPage < have && toPage > 0 {
 		if b, perr := w.job.Fetch(addr.IOVA(a), toPage*int(size)); perr == nil {
+			w.count.Words += uint64(toPage)
 			return b, h, ferr
 		}
 	}
@@ -225,6 +226,9 @@ func (w *walker) block(i int, at uint64, left uint32, d way) uint32 {
 		p.fault(i, k, errs.Addr("iova", at, fmt.Errorf("not on a block boundary: %w", errs.ErrMisaligned)))
 	case !p.orb.IDAW2() && at >= cio.Limit1:
 		pc.hole = absent
+		if k == 0 {
+			e.kind = badWord // found before the command counts as accepted
+		}
 		p.fault(i, k, errs.Addr("iova", at, fmt.Errorf("reserved bit: %w", errs.ErrOutsideRange)))
 	}
 	p.pieces = append(p.pieces, pc)

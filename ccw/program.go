@@ -72,6 +72,9 @@ const (
 	badDirect
 	// badList: the list cannot be fetched or is misaligned.
 	badList
+	// badWord: the first word of the list is wrong in itself, before it names
+	// any storage.
+	badWord
 	// stop: there is no usable CCW here.
 	stop
 )

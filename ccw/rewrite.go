@@ -136,6 +136,8 @@ func (r *rewriter) ccw(b []byte, e *element, pieces []piece, hosts []addr.HPA) e
 		} else {
 			putCCW(b, c.Command, c.Flags, c.Count, r.in(e.hole, 0))
 		}
+	case badWord: // as hardware finds a list of doublewords on a word boundary
+		putCCW(b, c.Command, c.Flags, c.Count, r.nowhere()+cio.IDAW1Size)
 	default: // stop
 		putStop(b)
 	}
