@@ -39,6 +39,13 @@
 // whole translation cannot foresee: where status modifier leads past the end
 // of a chain.
 //
+// Two things show that it is a window. The list of a CCW is fetched with the
+// CCW, so an input that overwrites words of its own list, which the
+// architecture lets take effect with P=0, does not. And hardware counts
+// transfers that lead backward by host addresses, which follow the guest's
+// within a run of the window only: a loop over several places ends in the same
+// check, perhaps at another of its transfers.
+//
 // # Invariants
 //
 //   - Every address in a host program lies in frames leased by that program

@@ -90,6 +90,9 @@ func (w *walker) pinDirect(i int, d way, access addr.Access, hosts []addr.HPA) e
 	if d == dataBack {
 		low -= addr.IOVA(e.ccw.Count - 1)
 	}
+	if w.held(e, access, hosts) {
+		return nil
+	}
 	pin, err := w.job.PinRange(low, addr.Len(e.ccw.Count), access)
 	if err == nil {
 		for k := range p.pieces[e.first : e.first+e.n] {
@@ -123,6 +126,19 @@ func (w *walker) pinDirect(i int, d way, access addr.Access, hosts []addr.HPA) e
 	}
 	e.kind = indirect
 	return w.pin(i, d, access, hosts)
+}
+
+// held fills in the host addresses of the pieces of e, if the request has
+// pinned them all before: a loop pins nothing twice.
+func (w *walker) held(e *element, access addr.Access, hosts []addr.HPA) bool {
+	for k := e.first; k < e.first+e.n; k++ {
+		hpa, ok := w.job.Held(w.p.pieces[k].at, access)
+		if !ok {
+			return false
+		}
+		hosts[k] = hpa
+	}
+	return true
 }
 
 func wordName(c cio.CCW) string {

@@ -64,6 +64,7 @@ type run struct {
 
 func (w *window) init(out *rewriter, step walker, space *iommu.Space) error {
 	w.step, w.out = step, out
+	w.step.maxSegments = 2       // the CCW at hand, and where it leads
 	w.perRun = step.maxChain + 2 // one too many, and one that status modifier skips to
 	n := windowRuns * w.perRun * cio.CCWSize
 	f, err := space.Reserve(addr.Len(n), cio.Limit1)

@@ -9,7 +9,8 @@ import (
 )
 
 // The orders of Perform Subsystem Function, and how many bytes each needs.
-// Others are unknown here; two bytes are enough to see that.
+// Others, of the cache and of copy services, are unknown here once they are
+// complete; for most two bytes are enough to see that.
 //
 // Specification: GA32-0274, "Perform Subsystem Function"; the Linux header
 // dasd_eckd.h for the suborders.
@@ -35,8 +36,14 @@ func orderSize(order uint8) int {
 		return OrderSize
 	case orderCharacteristics:
 		return maxOrder
-	case orderInterface:
+	case orderInterface, 0x13, 0x14, 0x16:
 		return 4
+	case 0x10:
+		return 14
+	case 0x11:
+		return 12
+	case 0x12:
+		return 5
 	}
 	return 2
 }

@@ -24,6 +24,9 @@ type Config struct {
 	// Features are the feature codes that Perform Subsystem Function, suborder
 	// 41, prepares. All zero makes Linux use neither Prefix nor track data.
 	Features [256]byte
+	// PathGroup is the identifier of the path group that is established at
+	// the start; all zero is none.
+	PathGroup [11]byte
 }
 
 // Volume is an emulated volume. It implements [channel.Device].
@@ -121,6 +124,7 @@ func Open(img Image, cfg *Config) (*Volume, error) {
 		img: img, cfg: *cfg,
 		identity: newIdentity(g, img.Serial(), cfg.DeviceNumber),
 		last:     g.Tracks() - 1,
+		group:    cfg.PathGroup,
 	}
 	v.Begin()
 	return v, nil
@@ -300,7 +304,7 @@ func (v *Volume) damaged() cio.DeviceStatus {
 //	0,1  conditions          5   cylinder, low 8 bits   27  0x80: 24 bytes
 //	7    format and message  6   cylinder bits 4-7,     29  cylinder
 //	                             head                   31  head
-//	5,6  both FF where the cylinder needs more than 12 bits
+//	5,6  both FF on a volume of more than 4095 cylinders
 func (v *Volume) setSense(b0 cio.Sense0, b1 cio.Sense1, message uint8) {
 	a := AddressOf(v.track)
 	v.sense = cio.Sense{
@@ -308,7 +312,7 @@ func (v *Volume) setSense(b0 cio.Sense0, b1 cio.Sense1, message uint8) {
 		29: uint8(a.Cylinder >> 8), 30: uint8(a.Cylinder),
 		31: uint8(a.Head) | uint8(a.Cylinder>>16)<<4,
 	}
-	if v.last >= 4096*Heads {
+	if v.last >= 4095*Heads {
 		v.sense[5], v.sense[6] = 0xFF, 0xFF
 	} else {
 		v.sense[5] = uint8(a.Cylinder)

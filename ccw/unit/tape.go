@@ -136,13 +136,15 @@ var tapeCommands = func() (c [256]tapeCommand) {
 	}
 	c[0x73] = tapeCommand{on: onAll, run: (*Tape).noop} // set interface identifier of a 3490
 	c[0xC3] = tapeCommand{on: onAll, run: (*Tape).noop} // tape write immediate: always is
-	c[0xCB] = tapeCommand{on: on3420, run: (*Tape).noop}
+	c[0xCB] = tapeCommand{on: on3420 | on3480 | on3590, run: (*Tape).noop}
 	c[0xEB] = tapeCommand{on: on3420, run: (*Tape).noop}
 	c[0x2B] = tapeCommand{on: onCartridge, run: (*Tape).noop}
 
 	c[0x01] = tapeCommand{on: onAll, loaded: true, run: (*Tape).write}
 	c[0x02] = tapeCommand{on: onAll, loaded: true, run: (*Tape).read}
-	c[0x03] = tapeCommand{on: onAll, run: (*Tape).noop}
+	// The books do not say whether an empty drive executes a no-operation; the
+	// control unit that recordings come from does not.
+	c[0x03] = tapeCommand{on: onAll, loaded: true, run: (*Tape).noop}
 	c[0x04] = tapeCommand{on: onAll, run: (*Tape).basicSense}
 	c[0x06] = tapeCommand{on: on3590, loaded: true, run: (*Tape).read}
 	c[0x07] = tapeCommand{on: onAll, loaded: true, run: (*Tape).rewind}

@@ -139,6 +139,9 @@ func (t *Tape) senseCartridge(why trouble) cio.DeviceStatus {
 		b[1] = t.position(tapeReady)
 	}
 	b[2] = 0x20 // channel A
+	if t.traits.set == on3590 {
+		b[2] |= recovery3590(why)
+	}
 	b[7] = format
 	if format == 0x20 {
 		b[25] = 0x06
@@ -147,6 +150,25 @@ func (t *Tape) senseCartridge(why trouble) cio.DeviceStatus {
 	b[27] = t.traits.sense27 | 0x0C
 	b[28], b[29], b[30] = byte(s>>12), byte(s>>4), byte(s&0xF)*0x11
 	return status
+}
+
+// recovery3590 are the bits of byte 2 by which a 3590 tells the program what to
+// do, where programs of other drives go by the action in byte 3: bits 0-1 the
+// recovery (none, continue, reissue, reissue later), bits 3-4 what to log.
+//
+// Specification: GA32-0331, IBM 3590 Hardware Reference, "Sense Bytes", as
+// SDL-Hyperion (tapeccws.c) assigns them to the actions.
+func recovery3590(why trouble) uint8 {
+	const goOn, later, logPermanent = 0x40, 0xC0, 0x10
+	switch why {
+	case troubleUnloaded:
+		return goOn
+	case troubleNotReady:
+		return later
+	case troubleRead, troubleWrite, troubleVoid:
+		return logPermanent
+	}
+	return 0
 }
 
 // position is byte 1 for a drive with a tape.

@@ -110,10 +110,8 @@ func (j *Job) Refetch() { j.snap.reset() }
 // not follow: only bytes in the same page as iova may be derived from the
 // result, so n must not cross a page; use PinRange for more.
 func (j *Job) Pin(iova addr.IOVA, n addr.Len, access addr.Access) (addr.HPA, error) {
-	pg := addr.PageOf(iova)
-	s := &j.seen[uint64(pg)>>addr.PageShift%seenSlots]
-	if s.epoch == j.epoch && s.page == pg && s.access.Allows(access) {
-		return s.hpa + addr.HPA(addr.PageOffset(iova)), nil
+	if hpa, ok := j.Held(iova, access); ok {
+		return hpa, nil
 	}
 	if err := j.pins(1); err != nil {
 		return 0, err
@@ -122,12 +120,8 @@ func (j *Job) Pin(iova addr.IOVA, n addr.Len, access addr.Access) (addr.HPA, err
 	if err != nil {
 		return 0, err
 	}
-	hpa := p.HPA()
-	if s.epoch == j.epoch && s.page == pg {
-		access |= s.access // held for both
-	}
-	*s = seenPage{page: pg, hpa: addr.PageOf(hpa), epoch: j.epoch, access: access}
-	return hpa, nil
+	j.remember(addr.PageOf(iova), addr.PageOf(p.HPA()), access)
+	return p.HPA(), nil
 }
 
 // PinRange pins all pages of the n bytes at iova, or none.
@@ -136,7 +130,36 @@ func (j *Job) PinRange(iova addr.IOVA, n addr.Len, access addr.Access) (pinning.
 	if err := j.pins(pages); err != nil {
 		return pinning.Pin{}, err
 	}
-	return j.lease.Pin(iova, n, access)
+	p, err := j.lease.Pin(iova, n, access)
+	if err != nil {
+		return p, err
+	}
+	for off := addr.Len(0); off < n; off += addr.PageSize - addr.PageOffset(iova+addr.IOVA(off)) {
+		at := iova + addr.IOVA(off)
+		j.remember(addr.PageOf(at), addr.PageOf(p.At(off)), access)
+	}
+	return p, nil
+}
+
+// Held is the host address of iova if the request is known to have its page
+// pinned for access already. A page that is held may be forgotten, and is then
+// pinned again.
+func (j *Job) Held(iova addr.IOVA, access addr.Access) (addr.HPA, bool) {
+	pg := addr.PageOf(iova)
+	s := &j.seen[uint64(pg)>>addr.PageShift%seenSlots]
+	if s.epoch == j.epoch && s.page == pg && s.access.Allows(access) {
+		return s.hpa + addr.HPA(addr.PageOffset(iova)), true
+	}
+	return 0, false
+}
+
+// remember notes that the page at pg is held for access.
+func (j *Job) remember(pg addr.IOVA, hpa addr.HPA, access addr.Access) {
+	s := &j.seen[uint64(pg)>>addr.PageShift%seenSlots]
+	if s.epoch == j.epoch && s.page == pg {
+		access |= s.access // held for both
+	}
+	*s = seenPage{page: pg, hpa: hpa, epoch: j.epoch, access: access}
 }
 
 func (j *Job) forget() {
