@@ -170,7 +170,7 @@ func TestC4_18AfterClose(t *testing.T) {
 
 // A disabled subchannel stores nothing either.
 func TestTestWithCC3StoresNothing(t *testing.T) {
-	p := ccw.DefaultPMCW()
+	p := cio.DefaultPMCW()
 	p.SetFlags(p.Flags() &^ cio.PMCWEnabled)
 	g := newRig(t, func(s *setup) { s.ccw.PMCW = &p })
 	var irb cio.IRB

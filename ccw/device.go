@@ -24,7 +24,7 @@ type Config struct {
 	Space  *iommu.Space
 
 	// PMCW is the path-management-control word the subchannel starts with.
-	// Default: enabled, one path, concurrent sense, device number 0.
+	// Default: cio.DefaultPMCW.
 	PMCW *cio.PMCW
 
 	// Limits bounds the work of one program.
@@ -40,18 +40,6 @@ type Config struct {
 	// Log gets one line per program that ended in a check or was refused, at
 	// level Debug: a guest can cause any number of them. Nil is silent.
 	Log *slog.Logger
-}
-
-// DefaultPMCW is the path-management-control word of a device that says
-// nothing else: valid, enabled, one path (80), concurrent sense.
-func DefaultPMCW() cio.PMCW {
-	var p cio.PMCW
-	p.SetFlags(cio.PMCWEnabled | cio.PMCWValid | cio.PMCWConcurrentSense)
-	p.SetLPM(0x80)
-	p.SetPIM(0x80)
-	p.SetPOM(0xFF)
-	p.SetPAM(0x80)
-	return p
 }
 
 // Device is a mediated subchannel: the guest's I/O instructions come in, and
@@ -121,7 +109,7 @@ func New(dev channel.Device, cfg Config) (*Device, error) {
 	if most := chunkSize/cio.CCWSize - 1; cfg.MaxChain < 1 || cfg.MaxChain > most || cfg.MaxSegments < 1 {
 		return nil, fmt.Errorf("ccw device %q with chains of %d in %d segments: %w", cfg.Name, cfg.MaxChain, cfg.MaxSegments, errs.ErrInvalid)
 	}
-	pmcw := DefaultPMCW()
+	pmcw := cio.DefaultPMCW()
 	if cfg.PMCW != nil {
 		pmcw = *cfg.PMCW
 	}

@@ -133,7 +133,7 @@ func NewRegions(dev channel.Device, cfg Config, order binary.ByteOrder, notify f
 		r.notify = func(int) {}
 	}
 	cfg.Interrupt = r.interrupt
-	pmcw := DefaultPMCW()
+	pmcw := cio.DefaultPMCW()
 	if cfg.PMCW != nil {
 		pmcw = *cfg.PMCW
 	}
@@ -253,7 +253,7 @@ func (r *Regions) Read(region int, off int64, p []byte) error {
 	switch region {
 	case RegionSCHIB:
 		var s cio.SCHIB
-		if cc := r.dev.Store(&s); cc != 0 {
+		if r.State() == StateNotOperational || r.dev.Store(&s) != 0 {
 			return errs.ErrGone
 		}
 		b := s.Encode()

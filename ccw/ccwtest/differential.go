@@ -105,7 +105,7 @@ func runDirect(p Program) *result {
 	r := &result{storage: p.Storage.Clone()}
 	dev := &Device{}
 	steps := 0
-	sub := channel.New(Direct{r.storage}, dev, pmcw(), &channel.Config{Steps: func(n int) error {
+	sub := channel.New(Direct{r.storage}, dev, cio.DefaultPMCW(), &channel.Config{Steps: func(n int) error {
 		if steps += n; steps > Steps {
 			r.bounded = true
 			return errors.New("too many steps")
@@ -131,7 +131,7 @@ func runTranslated(t testing.TB, p Program, layout *iommu.Config, build New) *re
 	pinner, err := pinning.New(st, space, &pinning.Config{Limit: ^addr.Len(0)})
 	require.NoError(t, err)
 	dev := &Device{}
-	tr, err := build(&Host{Store: st, Pinner: pinner, Space: space, Device: dev, PMCW: pmcw(), Steps: Steps})
+	tr, err := build(&Host{Store: st, Pinner: pinner, Space: space, Device: dev, PMCW: cio.DefaultPMCW(), Steps: Steps})
 	require.NoError(t, err)
 
 	orb := p.ORB
@@ -151,16 +151,6 @@ func runTranslated(t testing.TB, p Program, layout *iommu.Config, build New) *re
 	require.NoError(t, err)
 	require.NoError(t, st.Close())
 	return r
-}
-
-func pmcw() cio.PMCW {
-	var p cio.PMCW
-	p.SetFlags(cio.PMCWEnabled | cio.PMCWValid | cio.PMCWConcurrentSense)
-	p.SetLPM(0x80)
-	p.SetPIM(0x80)
-	p.SetPOM(0xFF)
-	p.SetPAM(0x80)
-	return p
 }
 
 func equal(a, b []byte) bool { return string(a) == string(b) }

@@ -208,3 +208,15 @@ func (s *SCHIB) Encode() (b [SCHIBSize]byte) {
 
 // String prints path management and status.
 func (s SCHIB) String() string { return fmt.Sprintf("%v; %v", s.PMCW, s.SCSW) }
+
+// DefaultPMCW is the path-management-control word of a device that says
+// nothing else: valid, enabled, one path (80), concurrent sense.
+func DefaultPMCW() PMCW {
+	var p PMCW
+	p.SetFlags(PMCWEnabled | PMCWValid | PMCWConcurrentSense)
+	p.SetLPM(0x80)
+	p.SetPIM(0x80)
+	p.SetPOM(0xFF)
+	p.SetPAM(0x80)
+	return p
+}
