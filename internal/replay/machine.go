@@ -42,7 +42,7 @@ func (r *prepared) ops() []scripted.Op {
 // prepare works out what record i needs.
 func (s *Scenario) prepare(i int) *prepared {
 	rec := s.recs[i]
-	r := &prepared{rec: rec, line: s.lines[i], p: newProgram(rec), im: newImage(rec), orb: cio.ORB{Raw: rec.ORB}}
+	r := &prepared{rec: rec, line: s.lines[i], p: newProgram(rec), im: newImage(rec, behind(rec, s.Memory)...), orb: cio.ORB{Raw: rec.ORB}}
 	for k := range r.p.ops {
 		op := &r.p.ops[k]
 		if !op.cmd.Class(r.p.f1).Input() {
@@ -154,7 +154,7 @@ func (m *machine) Close() error {
 // sub is the subchannel of rec's device, set up as its PMCW says.
 func (m *machine) sub(rec *recording.Record) (*sub, error) {
 	key := rec.Device.Key()
-	pmcw := ccw.DefaultPMCW()
+	pmcw := cio.DefaultPMCW()
 	if rec.PMCW != nil {
 		pmcw = cio.PMCW(*rec.PMCW)
 	} else if rec.Device.HasDevNo {
