@@ -274,7 +274,8 @@ func (r *Regions) Read(region int, off int64, p []byte) error {
 }
 
 // Write writes p at off of a region, which is a request. Its error is also in
-// the return code of the region, negated, as an errno.
+// the return code of the region, negated, as an errno; but errs.ErrAgain, which
+// says that the region was left as it is.
 func (r *Regions) Write(region int, off int64, p []byte) error {
 	if err := bounds(region, off, p); err != nil {
 		return err

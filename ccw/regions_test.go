@@ -2,6 +2,7 @@ package ccw_test
 
 import (
 	"encoding/binary"
+	"math"
 	"sync"
 	"syscall"
 	"testing"
@@ -127,7 +128,7 @@ func TestC4_11RegionBounds(t *testing.T) {
 	b := newBench(t, binary.BigEndian, readProgram)
 	require.NoError(t, b.r.Open())
 	far := int64(1) << 62
-	for _, region := range []int{-1, ccw.NumRegions, ccw.NumRegions + 1, 1 << 30, -1 << 62} {
+	for _, region := range []int{-1, ccw.NumRegions, ccw.NumRegions + 1, 1 << 30, math.MinInt} {
 		require.Zero(t, ccw.RegionSize(region))
 		require.Equal(t, syscall.EINVAL, errs.Errno(b.r.Read(region, 0, make([]byte, 4))), "%d", region)
 		require.Equal(t, syscall.EINVAL, errs.Errno(b.r.Write(region, 0, make([]byte, 4))), "%d", region)

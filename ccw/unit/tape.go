@@ -20,6 +20,10 @@ type TapeConfig struct {
 	// numbers serve well.
 	Serial uint32
 
+	// Characteristics is what READ DEVICE CHARACTERISTICS returns, at most
+	// 64 bytes. Nil: what the model can do here.
+	Characteristics []byte
+
 	// Attention is called with device end when a tape was put into an
 	// empty drive. Nil tells nobody.
 	Attention func(cio.DeviceStatus)
@@ -72,6 +76,9 @@ func NewTape(cfg *TapeConfig) (*Tape, error) {
 		return nil, err
 	}
 	t.rdc = t.traits.characteristics()
+	if c := t.cfg.Characteristics; c != nil {
+		clear(t.rdc[copy(t.rdc[:], c):])
+	}
 	t.sense.size = t.traits.senseSize
 	t.tape, t.cfg.Cartridge = t.cfg.Cartridge, nil
 	return t, nil

@@ -41,6 +41,66 @@ func files(t testing.TB, model unit.TapeModel) *unit.Tape {
 	return tape
 }
 
+// TestRecoveryOf3590: sense byte 2 tells what to do (GA32-0331, "Sense Bytes";
+// SDL-Hyperion tapeccws.c, build_sense_3590), beside the channel A of all
+// cartridge drives.
+func TestRecoveryOf3590(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		ops  []op
+		want byte
+	}{
+		{"31 tape void: permanent, to be logged", []op{fsf, fsf, fsf, rd(9)}, 0x30},
+		{"39 at the beginning", []op{bsb}, 0x20},
+		{"27 command reject", []op{{Cmd: 0x0C, In: 4}}, 0x20},
+		{"44 block not found", []op{{Cmd: 0x4F, Out: []byte{0, 0, 0, 99}}}, 0x20},
+		{"2B unloaded: continue", []op{{Cmd: 0x0F}}, 0x60},
+	} {
+		tape := files(t, unit.Tape3590)
+		r := machine(tape).Run(t, row.ops...)
+		require.NotEmpty(t, r.Sense, row.name)
+		require.Equal(t, row.want, r.Sense[2], row.name)
+	}
+	tape := files(t, unit.Tape3590)
+	tape.Unload()
+	r := machine(tape).Run(t, rd(4))
+	require.Equal(t, byte(0xE0), r.Sense[2], "43 not ready: reissue later")
+}
+
+// TestEmptyDrive: which commands need no tape, as SDL-Hyperion (tapeccws.c,
+// tables of commands) has them; a no-operation is not one of them.
+func TestEmptyDrive(t *testing.T) {
+	for _, row := range []struct {
+		cmd   op
+		ready bool
+	}{
+		{op{Cmd: 0x04, In: 32}, true}, {op{Cmd: 0xE4, In: 7}, true}, {op{Cmd: 0x64, In: 64}, true}, {op{Cmd: 0x24, In: 32}, true},
+		{op{Cmd: 0x34, In: 12}, true}, {op{Cmd: 0xB7, Out: make([]byte, 11)}, true}, {op{Cmd: 0xC7, Out: make([]byte, 11)}, true},
+		{op{Cmd: 0xDB, Out: []byte{0}}, true}, {op{Cmd: 0x9F, Out: make([]byte, 17)}, true},
+		{op{Cmd: 0x03}, false}, {op{Cmd: 0x07}, false}, {op{Cmd: 0x1F}, false}, {op{Cmd: 0x37}, false}, {op{Cmd: 0x2F}, false}, {op{Cmd: 0x43}, false},
+		{op{Cmd: 0x01, Flags: sli, Out: []byte{1}}, false}, {op{Cmd: 0x02, Flags: sli, In: 1}, false}, {op{Cmd: 0x22, Flags: sli, In: 8}, false},
+		{op{Cmd: 0x4F, Flags: sli, Out: make([]byte, 4)}, false}, {op{Cmd: 0x0F}, false},
+	} {
+		tape, err := unit.NewTape(&unit.TapeConfig{Model: unit.Tape3490})
+		require.NoError(t, err)
+		r := machine(tape).Run(t, row.cmd)
+		if row.ready {
+			require.Equal(t, cio.Ended, r.Device, "%v", row.cmd.Cmd)
+			continue
+		}
+		require.Equal(t, cio.UnitCheck, r.Device, "%v", row.cmd.Cmd)
+		require.Equal(t, []byte{0x40, 0x42, 0x20, 0x43}, r.Sense[:4], "%v", row.cmd.Cmd)
+	}
+}
+
+// TestCharacteristics: a drive answers what it was told to.
+func TestCharacteristics(t *testing.T) {
+	tape, err := unit.NewTape(&unit.TapeConfig{Model: unit.Tape3590, Characteristics: []byte{0x35, 0x90, 0x11}})
+	require.NoError(t, err)
+	r := machine(tape).Run(t, op{Cmd: 0x64, In: 64})
+	require.Equal(t, append([]byte{0x35, 0x90, 0x11}, make([]byte, 61)...), r.In[0])
+}
+
 // TestTape has a row for each rule of the drives (GA32-0127, GA32-0021) that
 // tape_34xx.c and tape_std.c rely on. era is sense byte 3 of a cartridge
 // drive.
@@ -98,7 +158,7 @@ func TestTape(t *testing.T) {
 		{"locate a reserved format", unit.Tape3490, []op{{Cmd: 0x4F, Out: []byte{1, 0xC0, 0, 0}}}, want{device: cio.UnitCheck, sense0: 0x80}, 0x27, 0},
 		{"locate by 3 bytes", unit.Tape3490, []op{{Cmd: 0x4F, Out: []byte{1, 0, 0}}}, want{device: cio.UnitCheck, sense0: 0x80}, 0x27, 0},
 		{"mode set", unit.Tape3490, []op{{Cmd: 0xDB, Flags: cc, Out: []byte{0x28}}, nop}, want{at: 1, count: 1}, 0, 0},
-		{"a 3480 does not compact", unit.Tape3480, []op{{Cmd: 0xDB, Out: []byte{0x08}}}, want{device: cio.UnitCheck, sense0: 0x80}, 0x27, 0},
+		{"a 3480 with sense byte 25 on compacts [tape_std_mtcompression: DB, 03]", unit.Tape3480, []op{{Cmd: 0xDB, Flags: cc, Out: []byte{0x08}}, {Cmd: 0x03}}, want{at: 1}, 0, 0},
 		{"mode set inhibits supervisor commands", unit.Tape3490, []op{{Cmd: 0xDB, Flags: cc, Out: []byte{0x10}}, {Cmd: 0xDB, Out: []byte{0}}}, want{at: 1, device: cio.UnitCheck, sense0: 0x80}, 0x27, 0},
 		{"and no others", unit.Tape3490, []op{{Cmd: 0xDB, Flags: cc, Out: []byte{0x10}}, {Cmd: 0x02, In: 4}}, want{at: 1}, 0, 1},
 		{"synchronize", unit.Tape3490, []op{{Cmd: 0x43, Flags: sli, Count: 1}}, want{count: 1}, 0, 0},

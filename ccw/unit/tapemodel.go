@@ -71,7 +71,7 @@ func (m TapeModel) traits() (tapeTraits, error) {
 		return tapeTraits{
 			set: on3480, id: makeIdentity(0x3480, 0x31, 0x3480, 0x31), hasID: true,
 			senseSize: 24, maxBlock: math.MaxUint16,
-			mdr: 0x41, obr: 0x80, class: 0x80, sense27: 0xF0,
+			feature1: rdcCompaction, mdr: 0x41, obr: 0x80, class: 0x80, sense27: 0xF0,
 		}, nil
 	case Tape3490:
 		return tapeTraits{

@@ -1,0 +1,105 @@
+package ccw
+
+import (
+	"github.com/softmdev/softmdev/ccw/cio"
+	"github.com/softmdev/softmdev/mdev/errs"
+)
+
+// The I/O instructions beside START SUBCHANNEL. Hardware decides their
+// condition codes; what they add is that addresses in status become the
+// guest's, and that pins come and go with what hardware runs.
+
+// Resume is RESUME SUBCHANNEL. What the guest changed in its program since it
+// was suspended counts: the suspended CCW and all after it are fetched anew.
+func (d *Device) Resume() (cio.CC, error) {
+	d.mu.Lock()
+	switch d.phase {
+	case suspended:
+	case closed:
+		d.mu.Unlock()
+		return cio.CC3, errs.ErrGone
+	default:
+		defer d.mu.Unlock()
+		return d.notSuspended(), nil
+	}
+	d.program++
+	d.prog.Lock()
+	d.job.Begin(d.program, d.cfg.Limits)
+	d.err = nil
+	d.prog.Unlock()
+	cc := d.hw.Resume()
+	if cc == 0 {
+		d.phase = running
+	} else {
+		d.end()
+	}
+	d.dispatch() // unlocks mu
+	return cc, nil
+}
+
+// notSuspended is the condition code of RESUME SUBCHANNEL when there is
+// nothing to resume. Hardware is not asked: it could be at the point where
+// there is, without a lease to run under. The caller holds mu.
+func (d *Device) notSuspended() cio.CC {
+	var s cio.SCHIB
+	const need = cio.PMCWEnabled | cio.PMCWValid
+	switch cc := d.hw.Store(&s); {
+	case cc != 0 || s.PMCW.Flags()&need != need:
+		return cio.CC3
+	case s.SCSW.Control()&cio.StatusPending != 0:
+		return cio.CC1
+	}
+	return cio.CC2
+}
+
+// Halt is HALT SUBCHANNEL: the running program ends after the block of data
+// it is at, and the device is signalled.
+func (d *Device) Halt() cio.CC { return d.hw.Halt() }
+
+// Clear is CLEAR SUBCHANNEL: whatever the subchannel does ends.
+func (d *Device) Clear() cio.CC { return d.hw.Clear() }
+
+// Cancel is CANCEL SUBCHANNEL: a start that has not begun, or that is
+// suspended, is withdrawn.
+func (d *Device) Cancel() cio.CC {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	cc := d.hw.Cancel()
+	if cc == 0 {
+		d.end() // no hardware runs it, so none will say that it ended
+		d.phase = idle
+	}
+	return cc
+}
+
+// Test is TEST SUBCHANNEL: it takes the pending status into irb, with
+// addresses of the guest.
+func (d *Device) Test(irb *cio.IRB) cio.CC {
+	cc := d.hw.Test(irb)
+	if cc == cio.CC3 {
+		return cc // nothing was stored
+	}
+	d.prog.Lock()
+	d.t.scsw(&irb.SCSW)
+	d.t.esw(&irb.ESW)
+	d.prog.Unlock()
+	return cc
+}
+
+// Store is STORE SUBCHANNEL.
+func (d *Device) Store(schib *cio.SCHIB) cio.CC {
+	cc := d.hw.Store(schib)
+	if cc != 0 {
+		return cc // nothing was stored
+	}
+	d.prog.Lock()
+	d.t.scsw(&schib.SCSW)
+	d.prog.Unlock()
+	return cc
+}
+
+// Modify is MODIFY SUBCHANNEL.
+func (d *Device) Modify(schib *cio.SCHIB) cio.CC { return d.hw.Modify(schib) }
+
+// Attention is the device asking for service: unsolicited status.
+func (d *Device) Attention(s cio.DeviceStatus) { d.hw.Attention(s) }
