@@ -76,7 +76,7 @@ func NewTape(cfg *TapeConfig) (*Tape, error) {
 		return nil, err
 	}
 	t.rdc = t.traits.characteristics()
-	if c := t.cfg.Characteristics; c != nil {
+	if c := t.cfg.Characteristics; len(c) > 0 {
 		clear(t.rdc[copy(t.rdc[:], c):])
 	}
 	t.sense.size = t.traits.senseSize
