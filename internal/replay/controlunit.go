@@ -14,6 +14,8 @@ const (
 	performSubsystemFunction cio.Command = 0x27
 	readSubsystemData        cio.Command = 0x3E
 	writeFullTrack           cio.Command = 0x95
+	sensePathGroup           cio.Command = 0x34
+	setPathGroup             cio.Command = 0xAF
 	writeTrackData           cio.Command = 0xA5
 	readTrackData            cio.Command = 0xA6
 	locateRecordExtended     cio.Command = 0x4B
@@ -28,10 +30,12 @@ const (
 )
 
 // eckdConfig is the configuration of the recorded control unit as far as the
-// programs of device d show it: the feature codes it told, and the optional
-// commands that it executed. What no program shows is as our default has it.
+// programs of device d show it: the feature codes it told, the optional
+// commands that it executed, and the path group that an earlier system left.
+// What no program shows is as our default has it.
 func (s *Scenario) eckdConfig(d *recording.Device) *dasd.Config {
 	cfg := &dasd.Config{DeviceNumber: d.DevNo}
+	grouped := false // what a group was before is known, or gone
 	for _, rec := range s.recs {
 		if rec.Device.Key() != d.Key() {
 			continue
@@ -45,6 +49,14 @@ func (s *Scenario) eckdConfig(d *recording.Device) *dasd.Config {
 			}
 			done := op.ended && cio.DeviceStatus(rec.Trace[op.last].DStat)&cio.UnitCheck == 0
 			switch op.cmd {
+			case sensePathGroup:
+				list, _ := p.opAreas(op)
+				if b := p.delivered(list, p.opCount(op)-int(rec.Trace[op.last].Resid)); done && !grouped && len(b) > len(cfg.PathGroup) {
+					copy(cfg.PathGroup[:], b[1:])
+					grouped = true
+				}
+			case setPathGroup:
+				grouped = grouped || done
 			case performSubsystemFunction:
 				order = p.parameters(op)
 			case readSubsystemData:

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/softmdev/softmdev/ccw/channel"
@@ -234,21 +235,32 @@ func (s *Scenario) sameSize(path string, d *recording.Device, sizes func(rdc []b
 		if rec.Device.Key() != d.Key() {
 			continue
 		}
-		asked := false
-		for j := range rec.Trace {
-			asked = asked || cio.Command(rec.Trace[j].Cmd) == readCharacteristics
-		}
-		if !asked {
-			continue
-		}
-		answers, _ := newProgram(rec).reads(func(c cio.Command) bool { return c == readCharacteristics })
-		for _, rdc := range answers {
+		for _, rdc := range answersOf(rec, readCharacteristics) {
 			if want, have := sizes(rdc); want != have {
 				return &recording.Error{File: path, Err: fmt.Errorf("%d %s, but %s:%d was recorded on a volume of %d", have, unit, s.File, s.lines[i], want)}
 			}
 		}
 	}
 	return nil
+}
+
+// answersOf is what the operations of cmd in rec delivered.
+func answersOf(rec *recording.Record, cmd cio.Command) [][]byte {
+	if !slices.ContainsFunc(rec.Trace, func(s recording.Step) bool { return cio.Command(s.Cmd) == cmd }) {
+		return nil
+	}
+	list, _ := newProgram(rec).reads(func(c cio.Command) bool { return c == cmd })
+	return list
+}
+
+// answers is what device d delivered for cmd in all of the scenario.
+func (s *Scenario) answers(d *recording.Device, cmd cio.Command) (list [][]byte) {
+	for _, rec := range s.recs {
+		if rec.Device.Key() == d.Key() {
+			list = append(list, answersOf(rec, cmd)...)
+		}
+	}
+	return list
 }
 
 // newConsole is a console at which the operator types what was recorded.
@@ -329,6 +341,9 @@ func (s *Scenario) newTape(d *recording.Device, image string) (*model, error) {
 			return nil, err
 		}
 		image = p
+	}
+	if list := s.answers(d, readCharacteristics); len(list) > 0 {
+		cfg.Characteristics = list[0]
 	}
 	cfg.Cartridge = unit.NewCartridge(0)
 	if image != "" {

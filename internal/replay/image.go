@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/softmdev/softmdev/ccw/cio"
 	"github.com/softmdev/softmdev/internal/recording"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -14,7 +15,7 @@ import (
 // have stored (want), bytes of the start image that should be unchanged
 // (keep) and the poison between them (gaps).
 type image struct {
-	load  []recording.Segment // the start image
+	load  []recording.Segment // the start image, and what is behind the program
 	want  []recording.Segment // expected stores
 	keep  []recording.Segment // load without want
 	gaps  []span              // the rest of pages
@@ -27,9 +28,10 @@ type span struct {
 	n addr.Len
 }
 
-// newImage cuts the memory of rec. It does not copy the record's data.
-func newImage(rec *recording.Record) *image {
-	im := &image{load: rec.Memory}
+// newImage cuts the memory of rec, to which more belongs. It does not copy the
+// record's data.
+func newImage(rec *recording.Record, more ...recording.Segment) *image {
+	im := &image{load: append(rec.Memory[:len(rec.Memory):len(rec.Memory)], more...)}
 	if rec.Expect != nil {
 		im.want = slices.Clone(rec.Expect.Memory)
 	}
@@ -90,6 +92,48 @@ func newImage(rec *recording.Record) *image {
 		gap(end, pageEnd(end))
 	}
 	return im
+}
+
+// behind is what stands where the CCW would be that follows the last one
+// executed, if that one chains and the record does not know its successor: a
+// program that an unusual status ended before the channel fetched on. Poison
+// there would go on and on for a mediator that reads ahead; a no-operation that
+// chains nothing ends the program, and what is not executed is not looked at.
+//
+// It lies in a memory of size bytes.
+func behind(rec *recording.Record, size addr.Len) []recording.Segment {
+	n := len(rec.Trace)
+	if n == 0 {
+		return nil
+	}
+	s := &rec.Trace[n-1]
+	f1 := (&cio.ORB{Raw: rec.ORB}).Format1()
+	if cio.Flags(s.Flags)&(cio.ChainData|cio.ChainCommand) == 0 || cio.Command(s.Cmd).IsTIC(f1) || !addr.Aligned(s.At, cio.CCWSize) ||
+		addr.Len(s.At) >= size || size-addr.Len(s.At) < 2*cio.CCWSize {
+		return nil
+	}
+	stop := cio.CCW{Command: cio.NOP, Count: 1}
+	b := stop.Encode0()
+	if f1 {
+		b = stop.Encode1()
+	}
+	known := slices.Clone(rec.Memory)
+	if rec.Expect != nil {
+		known = append(known, rec.Expect.Memory...)
+	}
+	var out []recording.Segment
+	for i := range b {
+		a := s.At + cio.CCWSize + addr.GPA(i)
+		if slices.ContainsFunc(known, func(k recording.Segment) bool { return k.Range().Contains(a) }) {
+			continue
+		}
+		if n := len(out); n > 0 && out[n-1].Range().Last()+1 == a {
+			out[n-1].Data = append(out[n-1].Data, b[i])
+			continue
+		}
+		out = append(out, recording.Segment{GPA: a, Data: []byte{b[i]}})
+	}
+	return out
 }
 
 // holds reports whether page is one that the image accounts for.

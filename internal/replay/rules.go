@@ -78,6 +78,16 @@ var rules = []Rule{
 		apply:  rejectResidual,
 	},
 	{
+		Name:   "sequence-message",
+		Reason: "Hercules calls a read or a search without a seek or locate before it message 2 of sense format 2, equipment; an invalid command sequence is message 2 of format 0 (ccw.md section 8, sense byte 7)",
+		apply:  sequenceMessage,
+	},
+	{
+		Name:   "stale-count",
+		Reason: "Hercules leaves the residual count of the operation before when it finds a program check in fetching a CCW; that check has no count (ccw.md section 5)",
+		apply:  staleCount,
+	},
+	{
 		Name:   "late-check",
 		Reason: "Hercules moves data first and reports the check after the device has finished, with a residual count that says nothing (ccw.md section 10)",
 		apply:  lateCheck,
@@ -485,6 +495,39 @@ func rejectResidual(o *observed) bool {
 		}
 	})
 	return true
+}
+
+// sequenceMessage: a rejected command whose sense differs in byte 7 alone, and
+// there in the format.
+func sequenceMessage(o *observed) bool {
+	const at, theirs, right = 7, 0x22, 0x02
+	if !o.hasECW || o.scsw.Device()&cio.UnitCheck == 0 || o.scsw.Flags()&cio.SCSWExtended == 0 ||
+		cio.Sense0(o.ecw[0]) != cio.CommandReject || o.ecw[at] != theirs || o.got.ECW[at] != right {
+		return false
+	}
+	o.correct(func(_ *cio.SCSW, _ *cio.ESW, c *cio.ECW) { c[at] = right })
+	return true
+}
+
+// staleCount: the CCW in which the check was found was not begun, and the count
+// is that which the CCW before it left.
+func staleCount(o *observed) bool {
+	t := o.p.rec.Trace
+	last := len(t) - 1
+	if !o.recordedCheck(cio.ProgramCheck) || o.scsw.Device() != 0 || last < 1 || o.scsw.Count() == 0 || o.got.SCSW.Count() != 0 {
+		return false
+	}
+	for i := last - 1; i >= 0; i-- {
+		if !t[i].Ended {
+			continue
+		}
+		if t[i].Resid != o.scsw.Count() {
+			return false
+		}
+		o.correct(func(w *cio.SCSW, _ *cio.ESW, _ *cio.ECW) { w.SetCount(0) })
+		return true
+	}
+	return false
 }
 
 // lateCheck: the check is the recorded one and at the same CCW; device status
