@@ -59,6 +59,21 @@ func equalMade(t *testing.T, m *made, how Choice, ext string, image []byte, emul
 	}
 }
 
+// rejectsAside requires that nothing differs but the count of rejected input,
+// which the recorded device side leaves.
+func rejectsAside(t *testing.T, results []*Result) {
+	t.Helper()
+	for _, r := range results {
+		if len(r.Rules) == 0 {
+			require.Equal(t, Pass, r.Outcome, "%s: %+v", r.Name, r.Diffs)
+			continue
+		}
+		require.False(t, r.Emulated, r.Name)
+		require.Equal(t, Expected, r.Outcome, "%s: %+v", r.Name, r.Diffs)
+		require.Equal(t, "reject-residual", r.Rules[0].Name, r.Name)
+	}
+}
+
 // Parameters of the ECKD driver (dasd_eckd.c) for track 1 of cylinder 0.
 
 func defineExtent(mask, attributes, extended byte, head byte) []byte {
@@ -201,11 +216,95 @@ func patched(b []byte, at int, with ...byte) []byte {
 // The programs of the ECKD driver that begin with Prefix. The expectations are
 // SDL-Hyperion's (ckddasd.c), read and not run.
 func TestPrefixSession(t *testing.T) {
+	equalMade(t, prefixSession(t), Emulated, ".ckd", blankVolume(t), true)
+	equalMade(t, prefixSession(t), Scripted, "", nil, false)
+}
+
+func blankVolume(t *testing.T) []byte {
 	img, err := dasd.Blank(dasd.CreateConfig{Cylinders: 2, Serial: "000000000042"})
 	require.NoError(t, err)
 	var b bytes.Buffer
 	_, err = img.WriteTo(&b)
 	require.NoError(t, err)
-	equalMade(t, prefixSession(t), Emulated, ".ckd", b.Bytes(), true)
-	equalMade(t, prefixSession(t), Scripted, "", nil, false)
+	return b.Bytes()
+}
+
+// A path group that an earlier system established is there when the first
+// program asks; and the same volume keeps what the programs do to it.
+func TestRecordedPathGroup(t *testing.T) {
+	group := append([]byte{0}, "softmdev-01"...)
+	m := &made{scenario: "grouped", device: prefixSession(t).device}
+	m.add(t, driver{name: "ccw_device_sense_pgid: 34", steps: []step{{cmd: 0x34, flags: sli, in: group}}})
+	m.add(t, driver{name: "spid_build_cp: AF resign", steps: []step{{cmd: 0xAF, flags: sli, out: patched(group, 0, 0x40)}}})
+	m.add(t, driver{name: "34 after it", steps: []step{{cmd: 0x34, flags: sli, in: make([]byte, 12)}}})
+	equalMade(t, m, Emulated, ".ckd", blankVolume(t), true)
+	equalMade(t, m, Scripted, "", nil, false)
+}
+
+// A read without a locate before it has the wrong sense format in recordings of
+// SDL-Hyperion (ckd_chaining_check): the architecture's stands, by its rule, and
+// no other byte of the sense may differ.
+func TestSequenceMessage(t *testing.T) {
+	program := func(sense string) *made {
+		m := &made{scenario: "sequence", device: prefixSession(t).device}
+		m.add(t, driver{name: "86 alone", steps: []step{{cmd: 0x86, count: 512, dstat: 0x0e}}, sense: sense})
+		return m
+	}
+	r := replayMade(t, program(eckdSense(0x80, 0, 0, 0x22)), Emulated, ".ckd", blankVolume(t), true)[0]
+	require.Equal(t, Expected, r.Outcome, "%+v", r.Diffs)
+	require.Len(t, r.Rules, 1)
+	require.Equal(t, "sequence-message", r.Rules[0].Name)
+	for _, sense := range []string{eckdSense(0x80, 0, 0, 0x21), eckdSense(0x80, 0, 1, 0x22), eckdSense(0x80, 1, 0, 0x22), eckdSense(0x00, 8, 0, 0x22)} {
+		require.Equal(t, Fail, replayMade(t, program(sense), Emulated, ".ckd", blankVolume(t), true)[0].Outcome)
+	}
+	require.Equal(t, Pass, replayMade(t, program(eckdSense(0x80, 0, 0, 0x02)), Emulated, ".ckd", blankVolume(t), true)[0].Outcome)
+}
+
+// A check in fetching has no count; SDL-Hyperion (channel.c) shows the one that
+// the CCW before it left, and only that one is corrected.
+func TestStaleCount(t *testing.T) {
+	program := func(resid uint16) *made {
+		m := &made{scenario: "stale", device: recording.Device{SchID: 0x00010002, DevNo: 0x0580, HasDevNo: true}}
+		m.add(t, driver{name: "07, then an invalid command", steps: []step{
+			{cmd: 0x07, flags: cc | sli, count: 1, resid: 1}, {cmd: 0x00, count: 80, refused: true, cstat: 0x20, resid: resid},
+		}})
+		return m
+	}
+	r := replayMade(t, program(1), Scripted, "", nil, false)[0]
+	require.Equal(t, Expected, r.Outcome, "%+v", r.Diffs)
+	require.Len(t, r.Rules, 1)
+	require.Equal(t, "stale-count", r.Rules[0].Name)
+	require.Equal(t, Fail, replayMade(t, program(2), Scripted, "", nil, false)[0].Outcome)
+	require.Equal(t, Pass, replayMade(t, program(0), Scripted, "", nil, false)[0].Outcome)
+}
+
+// A fixed-block drive is the one that the recording names (dasd_fba.c knows the
+// 9336 beside the 3370), and one that we do not know has its recorded side.
+func TestFixedBlockDrives(t *testing.T) {
+	rdc := []byte{0x30, 8, 0x21, 0x11, 2, 0, 0, 0, 0, 63, 0, 0, 1, 0x3B, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	device := recording.Device{SchID: 0x00010005, DevNo: 0x0140, HasDevNo: true, SenseID: []byte{0xff, 0x63, 0x10, 1, 0x93, 0x36, 0}}
+	extent, where := make([]byte, 16), []byte{6, 0, 0, 2, 0, 0, 0, 5}
+	extent[0], extent[2], extent[15] = 0x40, 2, 63
+	update := patched(extent, 0, 0)
+	m := &made{scenario: "fba", device: device}
+	m.add(t, driver{name: "ccw_device_sense_id: E4", steps: []step{{cmd: 0xE4, flags: sli, count: 256, in: device.SenseID, resid: 249}}})
+	m.add(t, driver{name: "read_dev_chars: 64", steps: []step{{cmd: 0x64, count: 32, in: rdc}}})
+	m.add(t, driver{name: "dasd_fba_build_cp_regular: 63, 43, 41 through a list", steps: []step{
+		{cmd: 0x63, flags: cc, out: update}, {cmd: 0x43, flags: cc, out: patched(where, 0, 5)}, {cmd: 0x41, out: bytes.Repeat([]byte{7}, 1024), pages: true}}})
+	m.add(t, driver{name: "dasd_fba_build_cp_regular: 63, 43, 42", steps: []step{
+		{cmd: 0x63, flags: cc, out: extent}, {cmd: 0x43, flags: cc, out: where}, {cmd: 0x42, in: bytes.Repeat([]byte{7}, 1024)}}})
+	m.add(t, driver{name: "dasd_fba_build_cp_discard: 41 of no bytes writes zeros", steps: []step{
+		{cmd: 0x63, flags: cc, out: update}, {cmd: 0x43, flags: cc, out: patched(where, 0, 5)}, {cmd: 0x41, flags: sli}}})
+	m.add(t, driver{name: "and so they read", steps: []step{
+		{cmd: 0x63, flags: cc, out: extent}, {cmd: 0x43, flags: cc, out: where}, {cmd: 0x42, in: make([]byte, 1024)}}})
+	m.add(t, driver{name: "a read in a location of writes", steps: []step{
+		{cmd: 0x63, flags: cc, out: update}, {cmd: 0x43, flags: cc, out: patched(where, 0, 5)}, {cmd: 0x42, count: 512, dstat: 0x0e}}, sense: "80", size: 24})
+	equalMade(t, m, Emulated, ".fba", make([]byte, 64*512), true)
+	rejectsAside(t, replayMade(t, m, Scripted, "", nil, false))
+
+	m.device.SenseID = []byte{0xff, 0x63, 0x10, 2, 0x93, 0x36, 0}
+	for _, rec := range m.recs {
+		rec.Device.SenseID = m.device.SenseID
+	}
+	rejectsAside(t, replayMade(t, m, Auto, ".fba", make([]byte, 64*512), false))
 }

@@ -25,6 +25,7 @@ type step struct {
 	dstat   byte
 	cstat   byte
 	resid   uint16
+	refused bool // by the channel, before the device had it: no device status
 }
 
 // driver is a program of a made recording.
@@ -88,7 +89,7 @@ func (m *made) add(t testing.TB, d driver) {
 		if len(s.in) > 0 {
 			expect.Memory = append(expect.Memory, recording.Segment{GPA: at, Data: s.in})
 		}
-		if s.dstat == 0 {
+		if s.dstat == 0 && !s.refused {
 			s.dstat = byte(cio.Ended)
 		}
 		rec.Trace = append(rec.Trace, recording.Step{
