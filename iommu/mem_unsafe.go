@@ -22,7 +22,9 @@ func pageAligned(n int) []byte {
 	return b[skip : skip+n : skip+n]
 }
 
-// at is the n bytes at hva, which the reach that leads there keeps alive.
+// at is the n bytes at hva, which the reach that leads there keeps alive. It
+// is for memory that cannot vanish: a client may name an address at which
+// there never was any, which the language would not take for a pointer.
 //
 // The number becomes a pointer by way of memory and not by conversion: it was
 // not derived from a Go pointer here, and the check of such conversions in
@@ -35,7 +37,7 @@ func at(hva addr.HVA, n int) []byte {
 // copyIn copies from hva to p. It reports false if the memory at hva is gone.
 func copyIn(p []byte, hva addr.HVA, guarded bool) bool {
 	if guarded {
-		return guard.Copy(p, at(hva, len(p))) == nil
+		return guard.CopyIn(p, hva) == nil
 	}
 	copy(p, at(hva, len(p)))
 	return true
@@ -44,7 +46,7 @@ func copyIn(p []byte, hva addr.HVA, guarded bool) bool {
 // copyOut copies p to hva.
 func copyOut(hva addr.HVA, p []byte, guarded bool) bool {
 	if guarded {
-		return guard.Copy(at(hva, len(p)), p) == nil
+		return guard.CopyOut(hva, p) == nil
 	}
 	copy(at(hva, len(p)), p)
 	return true

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/softmdev/softmdev/internal/guard"
 	"github.com/softmdev/softmdev/iommu"
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/translate"
@@ -51,20 +52,28 @@ func (k *locker) close() error {
 // lock locks the pages of this process that [hva, hva+n) touches, once more;
 // all or none.
 func (k *locker) lock(hva addr.HVA, n addr.Len) error {
-	first, end := hva&^(k.page-1), (hva+addr.HVA(n)+k.page-1)&^(k.page-1)
-	for at := first; at < end; at += k.page {
+	first, pages := k.pages(hva, n)
+	for i := range pages {
+		at := first + addr.HVA(i)*k.page
 		k.count[at]++
 		if k.count[at] > 1 {
 			continue
 		}
 		if err := k.mlock(at); err != nil {
-			_ = unix.Munlock(memory(at, int(k.page))) // a failed mlock may leave its mark
-			k.unlockPages(first, at)
+			k.munlock(at) // a failed mlock may leave its mark
 			delete(k.count, at)
+			k.unlockPages(first, i)
 			return err
 		}
 	}
 	return nil
+}
+
+// pages is the first of the pages of this process that [hva, hva+n) touches,
+// and how many they are. The last one may end at 2^64.
+func (k *locker) pages(hva addr.HVA, n addr.Len) (first addr.HVA, pages uint64) {
+	first = hva &^ (k.page - 1)
+	return first, uint64(hva+addr.HVA(n)-1-first)/uint64(k.page) + 1
 }
 
 // mlock locks one page. ENOMEM has two meanings, which touching it tells
@@ -85,17 +94,27 @@ func (k *locker) mlock(at addr.HVA) error {
 	return fmt.Errorf("mlock: %w", errno)
 }
 
-func (k *locker) unlock(hva addr.HVA, n addr.Len) {
-	k.unlockPages(hva&^(k.page-1), (hva+addr.HVA(n)+k.page-1)&^(k.page-1))
+// touch reads a byte at hva, and fails if it is not there.
+func touch(hva addr.HVA) error {
+	var b [1]byte
+	return guard.CopyIn(b[:], hva)
 }
 
-func (k *locker) unlockPages(first, end addr.HVA) {
-	for at := first; at < end; at += k.page {
+// munlock unlocks one page. It fails only if the page is unmapped, and then it
+// is not locked either. The address stays a number: a client may have named
+// one at which there never was memory, which is no pointer.
+func (k *locker) munlock(at addr.HVA) {
+	_, _, _ = unix.Syscall(unix.SYS_MUNLOCK, uintptr(at), uintptr(k.page), 0)
+}
+
+func (k *locker) unlock(hva addr.HVA, n addr.Len) { k.unlockPages(k.pages(hva, n)) }
+
+func (k *locker) unlockPages(first addr.HVA, pages uint64) {
+	for i := range pages {
+		at := first + addr.HVA(i)*k.page
 		if k.count[at]--; k.count[at] == 0 {
 			delete(k.count, at)
-			// It fails only if the page is unmapped, and then it is not
-			// locked either.
-			_ = unix.Munlock(memory(at, int(k.page)))
+			k.munlock(at)
 		}
 	}
 }
