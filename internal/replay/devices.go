@@ -164,6 +164,9 @@ func (s *Scenario) newEmulated(d *recording.Device, image string) (*model, error
 			return uint64(binary.BigEndian.Uint32(rdc[14:])), uint64(v.Blocks())
 		}, "blocks")
 	case KindConsole:
+		if s.wentAway(d) {
+			return nil, fmt.Errorf("%w of device %s: its operator went away", errNoModel, d.Key())
+		}
 		return newConsole(), nil
 	case KindReader:
 		path := image
@@ -261,6 +264,19 @@ func (s *Scenario) answers(d *recording.Device, cmd cio.Command) (list [][]byte)
 		}
 	}
 	return list
+}
+
+// wentAway reports whether a program of device d ended because an operator had
+// to intervene: whoever was at the terminal had left it. Our operator stays.
+func (s *Scenario) wentAway(d *recording.Device) bool {
+	for _, rec := range s.recs {
+		if n := len(rec.Trace); rec.Device.Key() == d.Key() && n > 0 && cio.DeviceStatus(rec.Trace[n-1].DStat)&cio.UnitCheck != 0 {
+			if b := newProgram(rec).senseLeft(); len(b) > 0 && cio.Sense0(b[0])&cio.InterventionRequired != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // newConsole is a console at which the operator types what was recorded.

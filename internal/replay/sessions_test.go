@@ -101,6 +101,23 @@ func TestDisplaySession(t *testing.T) {
 	equalMade(t, m, Auto, "", nil, false)
 }
 
+// A 3215 session of con3215.c on the model; where the terminal was not connected
+// (console.c, unit check alone in the initial status) it is the recorded side.
+func TestConsoleSession(t *testing.T) {
+	m := &made{scenario: "con3215", device: recording.Device{
+		SchID: 0x00010006, DevNo: 0x0009, HasDevNo: true, SenseID: []byte{0xff, 0x32, 0x15, 0, 0x32, 0x15, 0},
+	}}
+	m.add(t, driver{name: "raw3215_mk_write_req: 01 with SLI", steps: []step{{cmd: 0x01, flags: sli, out: bytes.Repeat([]byte{0xC1}, 120)}}})
+	m.add(t, driver{name: "raw3215_mk_write_req: data in two pieces of a ring", steps: []step{
+		{cmd: 0x01, flags: cc | sli, out: bytes.Repeat([]byte{0xC1}, 20)}, {cmd: 0x01, flags: sli, out: []byte{0xC2, 0x15}}}})
+	m.add(t, driver{name: "raw3215_mk_read_req: 0A after the attention", steps: []step{{cmd: 0x0A, flags: sli, count: 160, in: []byte{0x93, 0xA2}, resid: 158}}})
+	m.add(t, driver{name: "raw3215_mk_read_req: an empty line", steps: []step{{cmd: 0x0A, flags: sli, count: 160, resid: 160}}})
+	equalMade(t, m, Emulated, "", nil, true)
+	equalMade(t, m, Scripted, "", nil, false)
+	m.add(t, driver{name: "the terminal is gone", steps: []step{{cmd: 0x01, flags: sli, out: []byte{0xC1}, dstat: 0x02}}, sense: "40", size: 1})
+	equalMade(t, m, Auto, "", nil, false)
+}
+
 // A program that ends at a CCW that chains is followed by memory that nobody
 // recorded. A mediator that reads ahead must not be led on by it, whatever it is
 // filled with, to the end of a page or of memory.
