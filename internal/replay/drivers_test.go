@@ -38,16 +38,23 @@ func replayMade(t *testing.T, m *made, how Choice, ext string, image []byte, emu
 		name := fmt.Sprintf("%s-v%03x%s", m.scenario, m.device.DevNo, ext)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "init", name), image, 0o644))
 	}
-	all, err := Load([]string{file}, &Options{Device: how, Poison: 0xa5}, nil)
-	require.NoError(t, err)
-	require.Len(t, all, 1)
 	var out []*Result
-	_, err = all[0].Run(context.Background(), func(r *Result) {
-		require.Equal(t, emulated, r.Emulated, r.Name)
-		out = append(out, r)
-	})
-	require.NoError(t, err)
-	require.Len(t, out, len(m.recs))
+	for _, poison := range []byte{0x00, 0x5a, 0xff, 0xa5} { // the verdict does not depend on it
+		all, err := Load([]string{file}, &Options{Device: how, Poison: poison}, nil)
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		before := out
+		out = nil
+		_, err = all[0].Run(context.Background(), func(r *Result) {
+			require.Equal(t, emulated, r.Emulated, r.Name)
+			out = append(out, r)
+		})
+		require.NoError(t, err)
+		require.Len(t, out, len(m.recs))
+		for i := range before {
+			require.Equal(t, before[i].Outcome, out[i].Outcome, "%s, poison %#x: %+v, before %+v", out[i].Name, poison, out[i].Diffs, before[i].Diffs)
+		}
+	}
 	return out
 }
 

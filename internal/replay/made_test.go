@@ -75,11 +75,14 @@ func (m *made) add(t testing.TB, d driver) {
 		if s.pages {
 			c.Flags |= cio.Indirect
 			c.Addr = uint32(madeLists + 256*i)
+			// Words that no byte needed are not fetched, and so not known.
 			var list []byte
-			for p := 0; p*int(addr.PageSize) < n; p++ {
+			for p := 0; p*int(addr.PageSize) < max(len(s.out), len(s.in)); p++ {
 				list = binary.BigEndian.AppendUint64(list, uint64(at)+uint64(p)*uint64(addr.PageSize))
 			}
-			rec.Memory = append(rec.Memory, recording.Segment{GPA: addr.GPA(c.Addr), Data: list})
+			if len(list) > 0 {
+				rec.Memory = append(rec.Memory, recording.Segment{GPA: addr.GPA(c.Addr), Data: list})
+			}
 		}
 		b := c.Encode1()
 		program = append(program, b[:]...)
