@@ -2,6 +2,7 @@ package pinning
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +26,6 @@ type Pinner struct {
 	trace    bool
 	fault    *fault.Points
 	locker   *locker // nil: Emulated
-	plain    bool    // neither fault points nor locker: nothing can fail between check and grant
 	remove   func()  // leaves the store
 
 	mu      sync.Mutex
@@ -36,6 +36,7 @@ type Pinner struct {
 	windows btree.Map[addr.IOVA, *window] // by first address; disjoint
 	owners  []*Owner
 	closed  bool
+	plain   bool // neither fault points nor locker nor closed: nothing can fail between check and grant
 
 	tellers sync.WaitGroup // goroutines that tell owners of an unmap
 
@@ -94,8 +95,10 @@ func (p *Pinner) Close() error {
 		return nil
 	}
 	p.closed = true
-	owners := p.owners
-	p.owners = nil
+	p.plain = false // every pin is looked at from here on
+	// The owners stay listed until each is closed: an unmap meanwhile must
+	// find what they hold.
+	owners := slices.Clone(p.owners)
 	p.mu.Unlock()
 	for _, o := range owners {
 		o.Close()
