@@ -143,9 +143,7 @@ func (l Lease) PinEach(reqs []Request, pins []Pin) (int, error) {
 				p.wakeLocked()
 			}
 			p.mu.Unlock()
-			if !o.domain.Idle() {
-				o.leave(late)
-			}
+			o.leave(late)
 			return i, err
 		}
 	}
@@ -180,9 +178,7 @@ func (l Lease) Release() {
 		}
 	}
 	p.mu.Unlock()
-	if !o.domain.Idle() {
-		o.leave(s.holds)
-	}
+	o.leave(s.holds)
 	s.reset()
 	o.free.Put(s)
 }
@@ -211,10 +207,14 @@ func (p *Pinner) revokeLocked(s *slot, first int) {
 }
 
 // leave waits until hardware is out of holds that were revoked. What it stored
-// in its last moment may have come after the mark, so the pages are marked
-// once more. The holds are nobody else's, and no lock is held.
+// in its last moment may have come after the mark, and the mark may have been
+// taken before, so the pages are marked once more, also when hardware has left
+// by now: that it was never inside is not known. The holds are nobody else's,
+// and no lock is held.
 func (o *Owner) leave(holds []hold) {
-	o.domain.Quiesce()
+	if !o.domain.Idle() {
+		o.domain.Quiesce()
+	}
 	for i := range holds {
 		if h := &holds[i]; h.access&addr.Write != 0 {
 			o.p.mark(h)
