@@ -63,8 +63,8 @@ func (d *Domain) Close() {
 	d.live, d.filled = 0, 0
 	d.real.Clear()
 	d.reals.Store(0)
-	d.mu.Unlock()
 	d.special.Store(nil)
+	d.mu.Unlock()
 	d.Quiesce()
 }
 
