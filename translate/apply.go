@@ -38,7 +38,7 @@ func (s *Store) Apply(ctx context.Context, ops ...Op) error {
 	}
 	s.lockOp()
 	defer s.unlockOp()
-	x, err := s.begin()
+	x, err := s.begin(ctx)
 	if err != nil {
 		return err
 	}

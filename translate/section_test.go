@@ -182,3 +182,33 @@ func TestUnmapWaitsPatiently(t *testing.T) {
 	r.Exit()
 	require.NoError(t, <-done)
 }
+
+// Where many readers are busy a section is always open, and none stays: what
+// a batch leaves behind for them is recycled all the same.
+func TestBatchesUnderBusyReaders(t *testing.T) {
+	s := newTestStore(t, nil)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	a, b := s.NewReader(), s.NewReader()
+	a.Enter()
+	go func() {
+		defer close(stopped)
+		defer func() { a.Exit(); a.Close(); b.Close() }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				b.Enter()
+				a.Exit()
+				a.Enter()
+				b.Exit()
+			}
+		}
+	}()
+	for i := range 2 * maxLimbo {
+		require.NoError(t, s.Apply(context.Background(), MapOp(addr.IOVA(i)<<13, pg, Process(0x1000), rw)), "batch %d", i)
+	}
+	close(stop)
+	<-stopped
+	require.Less(t, len(s.limbo.tables)+len(s.limbo.recs), maxLimbo+maxNewTables)
+}

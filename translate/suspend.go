@@ -37,7 +37,7 @@ func (s *Store) suspendRange(ctx context.Context, a, b uint64, all bool) (addr.L
 	if e == 0 {
 		return 0, nil
 	}
-	x, err := s.begin()
+	x, err := s.begin(ctx)
 	if err != nil {
 		return 0, iovaError(a, err)
 	}
@@ -106,7 +106,7 @@ func (s *Store) resume(a, b uint64, m *Memory) error {
 		return errs.ErrInvalid
 	}
 	attr := metaAttr(r.meta)
-	x, err := s.begin()
+	x, err := s.begin(context.Background())
 	if err != nil {
 		return err
 	}

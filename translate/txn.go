@@ -27,18 +27,24 @@ const (
 // Limbo is recycled when something is unmapped. What does not pass there - maps
 // in batches, and withdrawn transactions while a section stays open - is
 // looked after here: above tidyAt it is recycled if no section is open, above
-// maxLimbo nothing new is begun until then.
+// maxLimbo those that are open are waited for. There may always be one where
+// many readers are busy, but each of them ends.
 const (
 	tidyAt   = 256
 	maxLimbo = 4096
 )
 
-func (s *Store) begin() (*txn, error) {
+func (s *Store) begin(ctx context.Context) (*txn, error) {
 	if n := len(s.limbo.tables) + len(s.limbo.recs); n > tidyAt {
-		if s.quiet() {
+		tidy := s.quiet()
+		if !tidy && n > maxLimbo {
+			if err := s.quiesce(ctx); err != nil {
+				return nil, err
+			}
+			tidy = true
+		}
+		if tidy {
 			s.reap()
-		} else if n > maxLimbo {
-			return nil, errSection
 		}
 	}
 	s.tree.begin()

@@ -179,7 +179,7 @@ func (s *Store) finish(a, b, meta uint64, dirty *bitmap) {
 // unmapMany removes record e and all after it up to b in a transaction, so
 // that they vanish in one moment.
 func (s *Store) unmapMany(ctx context.Context, e uint32, b uint64, dirty *bitmap) (addr.Len, error) {
-	x, err := s.begin()
+	x, err := s.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
