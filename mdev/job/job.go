@@ -1,6 +1,9 @@
 package job
 
 import (
+	"fmt"
+
+	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/pinning"
 	"github.com/softmdev/softmdev/translate"
 	"github.com/softmdev/softmdev/translate/addr"
@@ -108,8 +111,12 @@ func (j *Job) Refetch() { j.snap.reset() }
 // Pin pins the page or pages of the n bytes at iova for access and returns
 // the host address of the first byte. Host addresses of further pages need
 // not follow: only bytes in the same page as iova may be derived from the
-// result, so n must not cross a page; use PinRange for more.
+// result. Where n is 0 or crosses a page it fails with errs.ErrInvalid; use
+// PinRange for more.
 func (j *Job) Pin(iova addr.IOVA, n addr.Len, access addr.Access) (addr.HPA, error) {
+	if n-1 >= addr.PageSize-addr.PageOffset(iova) {
+		return 0, errs.Addr("iova", uint64(iova), fmt.Errorf("%#x bytes of one page: %w", uint64(n), errs.ErrInvalid))
+	}
 	if hpa, ok := j.Held(iova, access); ok {
 		return hpa, nil
 	}

@@ -63,8 +63,15 @@ func (s *snapshot) reset() {
 }
 
 // fetch returns n guest bytes from iova, reading from r only those that were
-// never fetched before. The slice is ours and valid until reset.
+// never fetched before. The slice is ours, valid until reset or, where it joins
+// pages, until the next one that does.
 func (s *snapshot) fetch(r reader, iova addr.IOVA, n int) ([]byte, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	if n > maxFetchLen {
+		return nil, fmt.Errorf("fetch of %d bytes: %w", n, errs.ErrBudget)
+	}
 	off := int(addr.PageOffset(iova))
 	if off+n <= int(addr.PageSize) {
 		p, err := s.page(addr.PageOf(iova))
@@ -75,9 +82,6 @@ func (s *snapshot) fetch(r reader, iova addr.IOVA, n int) ([]byte, error) {
 			return nil, err
 		}
 		return p.data[off : off+n : off+n], nil
-	}
-	if n > maxFetchLen {
-		return nil, fmt.Errorf("fetch of %d bytes: %w", n, errs.ErrBudget)
 	}
 	if _, ok := addr.RangeOf(iova, addr.Len(n)); !ok {
 		return nil, errs.Addr("iova", uint64(iova), errs.ErrOverflow)
