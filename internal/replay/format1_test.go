@@ -25,7 +25,6 @@ type twist struct {
 	cstat   byte
 	resid   uint16
 	areas   int // of the data areas, how many got data
-	rules   []string
 }
 
 // twists by seq; the names of the rows are those of vec0.
