@@ -148,7 +148,7 @@ func TestUnmapGivesUpOnASection(t *testing.T) {
 // A section that waits on another thread for longer than the writer spins is
 // waited for, and look-ups go on meanwhile.
 func TestUnmapWaitsPatiently(t *testing.T) {
-	s := newTestStore(t, nil)
+	s := newTestStore(t, &Config{Deadline: time.Minute})
 	mem := make([]byte, pg)
 	require.NoError(t, s.Map(0x4000, pg, Bytes(mem), rw))
 	r := s.NewReader()
@@ -167,7 +167,7 @@ func TestUnmapWaitsPatiently(t *testing.T) {
 	}()
 	other := s.NewReader()
 	defer other.Close()
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		if _, ok := other.Lookup(0x4000); !ok {
 			break // unpublished, and readers still work
 		}
@@ -186,7 +186,7 @@ func TestUnmapWaitsPatiently(t *testing.T) {
 // Where many readers are busy a section is always open, and none stays: what
 // a batch leaves behind for them is recycled all the same.
 func TestBatchesUnderBusyReaders(t *testing.T) {
-	s := newTestStore(t, nil)
+	s := newTestStore(t, &Config{Deadline: time.Minute})
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	a, b := s.NewReader(), s.NewReader()
 	a.Enter()

@@ -105,7 +105,8 @@ func TestLargeRangesAreCheap(t *testing.T) {
 		_, err = s.UnmapAll(ctx)
 		require.NoError(t, err)
 	}
-	require.Less(t, time.Since(start), 2*time.Second)
+	// It takes some 10 ms; a loop over 2^48 bytes of windows takes hours.
+	require.Less(t, time.Since(start), time.Minute)
 }
 
 // Memory is bounded by the mappings, wherever a client puts them: pairs that
