@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/softmdev/softmdev/iommu"
@@ -13,7 +14,27 @@ import (
 
 // refusal is ranges in which no pin is given: from the start of their drain
 // until the store is done with them.
-type refusal struct{ rs []addr.Range[addr.IOVA] }
+type refusal struct {
+	rs  []addr.Range[addr.IOVA] // as the store gave them, in its order
+	set rangeSet                // the same, for searches: a batch may have 65,535
+}
+
+// rangeSet is ranges in ascending order, no two of which overlap or touch.
+type rangeSet []addr.Range[addr.IOVA]
+
+// first is what r shares with the first range of the set that it touches.
+func (set rangeSet) first(r addr.Range[addr.IOVA]) (addr.Range[addr.IOVA], bool) {
+	i := sort.Search(len(set), func(i int) bool { return set[i].Last() >= r.Start() })
+	if i == len(set) {
+		return addr.Range[addr.IOVA]{}, false
+	}
+	return set[i].Intersect(r)
+}
+
+func (set rangeSet) overlaps(r addr.Range[addr.IOVA]) bool {
+	_, yes := set.first(r)
+	return yes
+}
 
 // drain is one unmap that waits for leases to end.
 type drain struct {
@@ -47,10 +68,8 @@ func (e *HeldError) Unwrap() []error { return []error{errs.ErrBusy, e.Cause} }
 // refusedLocked is the first refused address in r.
 func (p *Pinner) refusedLocked(r addr.Range[addr.IOVA]) (at addr.IOVA, yes bool) {
 	for _, f := range p.refused {
-		for _, x := range f.rs {
-			if i, ok := x.Intersect(r); ok && (!yes || i.Start() < at) {
-				at, yes = i.Start(), true
-			}
+		if i, ok := f.set.first(r); ok && (!yes || i.Start() < at) {
+			at, yes = i.Start(), true
 		}
 	}
 	return at, yes
@@ -68,14 +87,14 @@ func (p *Pinner) refusedLocked(r addr.Range[addr.IOVA]) (at addr.IOVA, yes bool)
 func (p *Pinner) Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
 	p.mu.Lock()
 	f := p.refuseLocked(rs)
-	if !p.heldInLocked(f.rs) {
-		p.dropLocked(f.rs)
+	if !p.heldInLocked(f.set) {
+		p.dropLocked(f.set)
 		p.leaveLocked()
 		return nil
 	}
 	d := &drain{wake: make(chan struct{}, 1)}
 	p.drains = append(p.drains, d)
-	p.tellLocked(f.rs)
+	p.tellLocked(f.set)
 	p.mu.Unlock()
 
 	wait := p.deadline
@@ -89,18 +108,18 @@ func (p *Pinner) Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
 	}
 	for {
 		p.mu.Lock()
-		held := p.heldInLocked(f.rs)
+		held := p.heldInLocked(f.set)
 		// Who ends in the last moment has ended: the state decides, not
 		// which channel was ready first.
 		if !held || ctx.Err() != nil {
 			p.drains = slices.DeleteFunc(p.drains, func(x *drain) bool { return x == d })
 			if held {
-				err := &HeldError{p.holdingsInLocked(f.rs), context.Cause(ctx)}
+				err := &HeldError{p.holdingsInLocked(f.set), context.Cause(ctx)}
 				p.permitLocked(f.rs)
 				p.mu.Unlock()
 				return err
 			}
-			p.dropLocked(f.rs)
+			p.dropLocked(f.set)
 			p.leaveLocked()
 			return nil
 		}
@@ -162,6 +181,7 @@ func (p *Pinner) refuseLocked(rs []addr.Range[addr.IOVA]) refusal {
 	}
 	f := &p.refused[n]
 	f.rs = append(f.rs[:0], rs...)
+	f.set = union(append(f.set[:0], rs...))
 	return *f
 }
 
@@ -171,7 +191,7 @@ func (p *Pinner) permitLocked(rs []addr.Range[addr.IOVA]) {
 			n := len(p.refused) - 1
 			p.refused[i], p.refused[n] = p.refused[n], p.refused[i]
 			if cap(p.refused[n].rs) > maxKept {
-				p.refused[n].rs = nil
+				p.refused[n] = refusal{}
 			}
 			p.refused = p.refused[:n]
 			return
@@ -191,7 +211,7 @@ func (p *Pinner) wakeLocked() {
 
 // tellLocked tells each owner with leases in rs, on a goroutine of its own so
 // that one who is slow to answer delays neither the others nor the deadline.
-func (p *Pinner) tellLocked(rs []addr.Range[addr.IOVA]) {
+func (p *Pinner) tellLocked(set rangeSet) {
 	type notice struct {
 		program uint64
 		r       addr.Range[addr.IOVA]
@@ -202,10 +222,16 @@ func (p *Pinner) tellLocked(rs []addr.Range[addr.IOVA]) {
 		}
 		var list []notice
 		for _, h := range p.holdingsOfLocked(o) {
-			for _, r := range rs {
-				if i, ok := h.Range.Intersect(r); ok {
-					list = append(list, notice{h.Program, i})
+			for rest := h.Range; ; {
+				i, ok := set.first(rest)
+				if !ok {
+					break
 				}
+				list = append(list, notice{h.Program, i})
+				if i.Last() == rest.Last() {
+					break
+				}
+				rest, _ = addr.RangeLast(i.Last()+1, rest.Last())
 			}
 		}
 		if len(list) == 0 {

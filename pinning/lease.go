@@ -298,6 +298,9 @@ func (p *Pinner) pinSlowLocked(out *Pin, s *slot, iova addr.IOVA, n addr.Len, ac
 		return errs.Addr("iova", uint64(iova), fmt.Errorf("%#x bytes at once, limit %s: %w", uint64(n), p.Limit(), errs.ErrMemlock))
 	}
 
+	if p.books >= p.sweepAt {
+		p.sweepLocked()
+	}
 	before := len(s.holds)
 	for at := iova; ; {
 		run, err := p.lookupLocked(at, r.Last(), access)

@@ -40,7 +40,7 @@ func (p *Pinner) Who(iova addr.IOVA) []Holding {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r, _ := addr.RangeOf(iova, 1)
-	return p.holdingsInLocked([]addr.Range[addr.IOVA]{r})
+	return p.holdingsInLocked(rangeSet{r})
 }
 
 // Holdings lists all that is held, by owner, program and address. The ledger
@@ -53,7 +53,7 @@ func (p *Pinner) Holdings() []Holding {
 func (p *Pinner) HoldingsIn(r addr.Range[addr.IOVA]) []Holding {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.holdingsInLocked([]addr.Range[addr.IOVA]{r})
+	return p.holdingsInLocked(rangeSet{r})
 }
 
 // Leases lists the leases that have pinned and were not released, by owner and
@@ -156,13 +156,22 @@ func (p *Pinner) eachHoldLocked(f func(s *slot, h *hold) bool) {
 	}
 }
 
-// heldInLocked reports whether a lease holds a page of rs.
-func (p *Pinner) heldInLocked(rs []addr.Range[addr.IOVA]) (yes bool) {
-	p.eachHoldLocked(func(_ *slot, h *hold) bool {
-		r := h.rng()
-		yes = slices.ContainsFunc(rs, r.Overlaps)
-		return !yes
-	})
+// heldInLocked reports whether a lease holds a page of set. It asks the windows
+// there and not the leases: most unmaps are of what nobody holds, however much
+// is held elsewhere.
+func (p *Pinner) heldInLocked(set rangeSet) (yes bool) {
+	if p.windows.Len() == 0 {
+		return false
+	}
+	for _, r := range set {
+		p.windowsIn(r, func(w *window) bool {
+			yes = w.heldIn(r) != 0
+			return !yes
+		})
+		if yes {
+			break
+		}
+	}
 	return yes
 }
 
@@ -189,12 +198,12 @@ func (p *Pinner) holdingsOfLocked(o *Owner) (list []Holding) {
 	return list
 }
 
-// holdingsInLocked are the holdings that touch rs, sorted.
-func (p *Pinner) holdingsInLocked(rs []addr.Range[addr.IOVA]) []Holding {
+// holdingsInLocked are the holdings that touch set, sorted.
+func (p *Pinner) holdingsInLocked(set rangeSet) []Holding {
 	var list []Holding
 	for _, o := range p.owners {
 		for _, h := range p.holdingsOfLocked(o) {
-			if slices.ContainsFunc(rs, h.Range.Overlaps) {
+			if set.overlaps(h.Range) {
 				list = append(list, h)
 			}
 		}

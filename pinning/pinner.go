@@ -34,6 +34,8 @@ type Pinner struct {
 	refused []refusal
 	drains  []*drain
 	windows btree.Map[addr.IOVA, *window] // by first address; disjoint
+	books   int                           // size of the windows and their cells, in cells
+	sweepAt int                           // of books
 	owners  []*Owner
 	closed  bool
 	plain   bool // neither fault points nor locker nor closed: nothing can fail between check and grant
@@ -80,6 +82,7 @@ func New(st *translate.Store, space *iommu.Space, cfg *Config) (*Pinner, error) 
 		}
 	}
 	p.plain = p.fault == nil && p.locker == nil
+	p.sweepAt = maxBooks
 	p.reader = st.NewReader()
 	p.remove = st.AddHolder(p)
 	return p, nil

@@ -47,6 +47,7 @@ func (p *Pinner) cellLocked(o *Owner, run translate.Run, at addr.IOVA) (*cell, e
 	}
 	w.cells = append(w.cells, c)
 	o.cells.insert(c)
+	p.books++
 	return c, nil
 }
 
@@ -91,6 +92,7 @@ func (p *Pinner) windowLocked(run translate.Run, at addr.IOVA) (*window, error) 
 		return nil, err
 	}
 	p.windows.Set(start, w)
+	p.books += w.size()
 	return w, nil
 }
 
@@ -167,7 +169,23 @@ func (w *window) held() bool {
 	return false
 }
 
+// maxBooks is how much is kept of windows of which no page is held, in cells
+// of some 256 bytes: it serves the next pin there, and a guest that touches
+// all of a mapping of 2^63 bytes, a page at a time, must not have it all kept.
+const maxBooks = 1 << 18
+
+// size is what w takes without cells, in cells.
+func (w *window) size() int { return 1 + int(w.frames.Blocks()/16) }
+
+// sweepLocked drops all windows of which no page is held. It must not be
+// called while pages are charged that are not granted yet.
+func (p *Pinner) sweepLocked() {
+	p.dropLocked([]addr.Range[addr.IOVA]{addr.Whole[addr.IOVA]()})
+	p.sweepAt = max(maxBooks, 2*p.books) // what is held costs no sweep each time
+}
+
 func (p *Pinner) dropWindowLocked(w *window) {
+	p.books -= w.size() + len(w.cells)
 	for _, c := range w.cells {
 		c.owner.cells.remove(c)
 		c.Reach.Remove()
@@ -188,6 +206,7 @@ func (p *Pinner) dropCellsLocked(o *Owner) {
 				continue
 			}
 			c.Reach.Remove()
+			p.books--
 		}
 		clear(w.cells[len(kept):])
 		w.cells = kept
