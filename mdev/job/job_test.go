@@ -2,6 +2,7 @@ package job
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"testing"
 
@@ -60,7 +61,7 @@ func TestBudgetLimits(t *testing.T) {
 			require.EqualValues(t, n, x.used(b.Used()), "what failed is not charged")
 			b.reset(x.limits)
 			require.ErrorIs(t, x.charge(&b, n+1), errs.ErrBudget)
-			for _, huge := range []int{1<<63 - 1, -1, -1 << 63} {
+			for _, huge := range []int{math.MaxInt, -1, math.MinInt} {
 				require.ErrorIs(t, x.charge(&b, huge), errs.ErrBudget, "%d", huge)
 			}
 			require.NoError(t, x.charge(&b, n))
