@@ -57,7 +57,9 @@
 //   - Pages held for writing are in the dirty log when they are pinned, after
 //     each time the log is cleared, and when they are released.
 //   - A pin of pages that the owner has held before allocates nothing, nor
-//     does its release. (A range over several mappings costs one allocation.)
+//     does its release. (A range over several mappings costs one allocation;
+//     so does a page that was long not held: what is kept of pages that nobody
+//     holds is bounded.)
 //
 // # Errors
 //
