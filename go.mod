@@ -41,6 +41,5 @@ require (
 
 tool (
 	golang.org/x/perf/cmd/benchstat
-	golang.org/x/tools/cmd/stringer
 	honnef.co/go/tools/cmd/staticcheck
 )
