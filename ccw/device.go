@@ -29,7 +29,8 @@ type Config struct {
 
 	// Limits bounds the work of one program.
 	Limits job.Limits
-	// MaxChain and MaxSegments replace the constants of the same name.
+	// MaxChain and MaxSegments replace the constants of the same name. At most
+	// 8,191 and 30.
 	MaxChain, MaxSegments int
 
 	// Dispatch runs a program; nil runs it before Start returns.
@@ -106,7 +107,7 @@ func New(dev channel.Device, cfg Config) (*Device, error) {
 	if cfg.MaxSegments == 0 {
 		cfg.MaxSegments = MaxSegments
 	}
-	if most := chunkSize/cio.CCWSize - 1; cfg.MaxChain < 1 || cfg.MaxChain > most || cfg.MaxSegments < 1 {
+	if most := chunkSize/cio.CCWSize - 1; cfg.MaxChain < 1 || cfg.MaxChain > most || cfg.MaxSegments < 1 || cfg.MaxSegments > windowRuns-2 {
 		return nil, fmt.Errorf("ccw device %q with chains of %d in %d segments: %w", cfg.Name, cfg.MaxChain, cfg.MaxSegments, errs.ErrInvalid)
 	}
 	pmcw := cio.DefaultPMCW()

@@ -135,12 +135,25 @@ func (w *window) enter(at uint32) uint32 {
 			return w.hostOf(i*w.perRun + int((at-r.guest)/cio.CCWSize))
 		}
 	}
-	i := w.nextIn
-	w.nextIn = (w.nextIn + 1) % windowRuns
+	i := w.victim()
 	w.drop(i)
 	w.inUse = max(w.inUse, i+1)
 	w.runs[i] = run{guest: at, origin: at, used: true, index: w.first}
 	return w.hostOf(i * w.perRun)
+}
+
+// victim is the run to be used next. Runs that chains of a whole program lead
+// into are left alone, as their addresses stand in that program.
+func (w *window) victim() int {
+	i := w.nextIn
+	for range windowRuns {
+		i = w.nextIn
+		w.nextIn = (w.nextIn + 1) % windowRuns
+		if !w.runs[i].entered {
+			break
+		}
+	}
+	return i
 }
 
 func (w *window) hostOf(slot int) uint32 { return w.base + uint32(slot)*cio.CCWSize }

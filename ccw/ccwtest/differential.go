@@ -101,11 +101,15 @@ func (r *result) defined(orb *cio.ORB) bool {
 	return !r.bounded && !r.storage.changesItself()
 }
 
+// runDirect runs p without a translator. How many transfers backward a channel
+// takes before it gives up is its own affair, and so is in which place of a
+// loop it does: here it takes any number, so that a loop ends by its steps and
+// is not compared.
 func runDirect(p Program) *result {
 	r := &result{storage: p.Storage.Clone()}
 	dev := &Device{}
 	steps := 0
-	sub := channel.New(Direct{r.storage}, dev, cio.DefaultPMCW(), &channel.Config{Steps: func(n int) error {
+	sub := channel.New(Direct{r.storage}, dev, cio.DefaultPMCW(), &channel.Config{MaxBackwardTIC: Steps, Steps: func(n int) error {
 		if steps += n; steps > Steps {
 			r.bounded = true
 			return errors.New("too many steps")
