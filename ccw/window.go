@@ -299,7 +299,15 @@ func (w *window) data(c *element) (way, error) {
 		// which: both must work, and do if the addresses ascend in both. As
 		// output no word is skipped, so that each has the guest's address.
 		if ways&dataBack != 0 {
-			return 0, errs.At("ccw", 0, uint64(c.at), fmt.Errorf("read backward and forward at once: %w", errs.ErrNotSupported))
+			// Not so if nothing is to be moved, or the CCW is wrong anyway.
+			at := c.at
+			if err := s.data(0, dataOut); err != nil {
+				return 0, err
+			}
+			if len(s.p.pieces) == 0 {
+				return ways, nil
+			}
+			return 0, errs.At("ccw", 0, uint64(at), fmt.Errorf("read backward and forward at once: %w", errs.ErrNotSupported))
 		}
 		d, access = dataOut, addr.ReadWrite
 	}
