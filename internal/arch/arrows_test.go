@@ -42,6 +42,9 @@ var arrows = []struct {
 	{"ccw/fba", hardware},
 	{"ccw/unit", hardware},
 
+	// The device model.
+	{"mdev", memory},
+
 	// Mediators.
 	{"mdev/job", memory},
 	{"ccw", append([]string{"mdev/job", "ccw/cio", "ccw/channel"}, memory...)},
@@ -55,7 +58,7 @@ var (
 // free are packages that may import whatever they like: nothing of the above
 // may import them, which the lists above say.
 var free = []string{
-	"translate/translatetest", "pinning/pintest", "ccw/ccwtest", "ccw/internal/devicetest",
+	"translate/translatetest", "pinning/pintest", "mdev/mdevtest", "ccw/ccwtest", "ccw/internal/devicetest",
 	"internal/arch", "internal/bench", "internal/bench/...", "internal/recording", "internal/replay", "internal/...",
 	"cmd/...",
 }
