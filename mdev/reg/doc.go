@@ -1,0 +1,3 @@
+// Package reg makes emulated registers from one table, which the code, the
+// documentation and the tests share.
+package reg
