@@ -29,6 +29,7 @@ var arrows = []struct {
 	{"internal/fault", nil},
 	{"internal/guard", []string{"translate/addr", "mdev/errs"}},
 	{"ccw/cio", []string{"translate/addr"}},
+	{"internal/recording", []string{"translate/addr", "mdev/errs"}},
 	{"mdev/reg", []string{"mdev/errs"}},
 	{"mdev/pci", []string{"mdev/reg", "mdev/errs"}},
 
@@ -47,10 +48,15 @@ var arrows = []struct {
 
 	// The device model.
 	{"mdev", memory},
+	{"mdev/registry", append([]string{"mdev"}, memory...)},
+	{"mdev/mdevctl", []string{"mdev/errs"}},
 
 	// Mediators.
 	{"mdev/job", memory},
 	{"ccw", append([]string{"mdev/job", "ccw/cio", "ccw/channel"}, memory...)},
+	{"ccw/ccwdev", append([]string{
+		"mdev", "mdev/job", "mdev/registry", "ccw", "ccw/cio", "ccw/channel", "ccw/dasd", "ccw/fba", "ccw/unit", "internal/recording",
+	}, memory...)},
 	{"mdev/demo", append([]string{"mdev", "mdev/job", "mdev/pci", "mdev/reg", "mdev/demo/engine"}, memory...)},
 }
 
@@ -63,7 +69,7 @@ var (
 // may import them, which the lists above say.
 var free = []string{
 	"translate/translatetest", "pinning/pintest", "mdev/mdevtest", "mdev/reg/regtest", "ccw/ccwtest", "ccw/internal/devicetest",
-	"internal/arch", "internal/bench", "internal/bench/...", "internal/recording", "internal/replay", "internal/...",
+	"internal/arch", "internal/bench", "internal/bench/...", "internal/replay", "internal/...",
 	"cmd/...", "examples/...",
 }
 
