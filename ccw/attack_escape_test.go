@@ -167,19 +167,17 @@ func TestHostProgramIsNeverData(t *testing.T) {
 	require.Empty(t, d.sent)
 }
 
-// A CCW translated as it executes, that is reached by data chaining from a
-// read backward or as a command of its own: a stated limit. It is reported as
-// a channel-control check when execution gets there, with its position.
-func TestBackwardOrForwardIsRefused(t *testing.T) {
-	d := &recorder{status: map[cio.Command]cio.DeviceStatus{0x4C: cio.Ended}}
-	g := newRig(t, func(s *setup) {
-		s.dev = d
-		s.mem.ccws(codeAt, f1p, c(0x4C, cd|cc|sli, 8, dataAt), c(0x01, 0, 8, dataAt))
-	})
-	s := g.run(f1p)
-	require.Equal(t, status{codeAt + 16, 0, cio.ControlCheck, 0}, statusOf(s))
-	require.EqualError(t, g.d.Err(), "ccw[1] at 0x1008: read backward and forward at once: not supported")
-	g.nothingHeld()
+// A CCW behind one with both chaining flags is reached by data chaining from a
+// read backward or, if that ended at once, as a command of its own: what it
+// pins is what the way that hardware took needs, and no more.
+func TestBackwardOrForward(t *testing.T) {
+	for _, first := range []cio.Command{0x0C, 0x4C, 0x5C} { // moves data, ends at once, moves none
+		for _, f := range []cio.ORBFlags{f0, f1, f0p, f1p} {
+			m := newImage()
+			m.ccws(codeAt, f, c(first, cd|cc|sli, 8, dataAt), c(0x01, 0, 8, dataAt+0x100))
+			ccwtest.Differential(t, ccwtest.Program{ORB: orbOf(f), Storage: m.Storage}, build)
+		}
+	}
 }
 
 // A transfer in channel to eight zero bytes, which format 0 decodes as a CCW:

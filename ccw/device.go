@@ -131,6 +131,7 @@ func New(dev channel.Device, cfg Config) (*Device, error) {
 		Interrupt: d.interrupt,
 		Stopped:   d.stopped,
 		Dispatch:  func(run func()) { d.run = run },
+		Fetching:  d.win.fetching,
 		Steps:     d.job.Step,
 		Moved:     d.job.Moved,
 	})

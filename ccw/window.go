@@ -42,8 +42,11 @@ type window struct {
 
 	// refetch says that every CCW is read anew each time it executes.
 	refetch bool
-	// next is how the CCW that is fetched next is reached.
-	next way
+	// data says that data chaining leads to the CCW that is fetched next, and
+	// way is then the one in which its data move. Hardware sets both before the
+	// fetch, on the goroutine that fetches.
+	data bool
+	way  way
 
 	elems []element // by slot, as last handed out
 	given []uint64  // by slot, the host CCW that hardware got
@@ -110,7 +113,7 @@ func (w *window) reset(orb *cio.ORB, refetch bool) error {
 	w.step.p.reset(orb)
 	w.forget()
 	w.nextIn, w.first, w.turn = 0, 0, 0
-	w.next, w.refetch = asCommand, refetch
+	w.refetch = refetch
 	for i := range w.lists {
 		var err error
 		if w.lists[i], w.listAt[i], err = w.out.alloc(int(addr.PageSize), int(addr.PageSize), true); err != nil {
@@ -228,7 +231,7 @@ func (w *window) fetch(slot int, r *run, pos int, b []byte) error {
 	defer s.job.Exit()
 	entered := r.entered && pos == 0
 	if entered {
-		w.next, r.guest, at = asCommand, r.origin, r.origin
+		r.guest, at = r.origin, r.origin
 	}
 	c, err := w.one(at)
 	if err == nil && entered && c.kind == transfer {
@@ -264,8 +267,7 @@ func (w *window) fetch(slot int, r *run, pos int, b []byte) error {
 		putCCW(b, cio.TIC, 0, 0, w.out.in(h, 0))
 		return nil
 	}
-	ways, err := w.data(c)
-	if err != nil {
+	if err := w.take(c); err != nil {
 		return w.renumber(err, index)
 	}
 	c = &p.elems[0]
@@ -276,60 +278,31 @@ func (w *window) fetch(slot int, r *run, pos int, b []byte) error {
 		w.err[slot] = w.renumber(p.errAt(0), index)
 	}
 	*e = *c
-	w.next = asCommand
-	if f := c.ccw.Flags; f&cio.ChainData != 0 && ways != 0 {
-		w.next = ways
-		if f&cio.ChainCommand != 0 && c.way&asCommand != 0 {
-			// If the command ends at once, the other flag counts.
-			w.next |= asCommand
-		}
-	}
 	return nil
 }
 
-// data fetches the list of c, the only element of the step, pins what it
-// names and returns the ways its data can move.
-func (w *window) data(c *element) (way, error) {
+// fetching is told by hardware how the CCW is reached that it fetches next.
+func (w *window) fetching(dataChaining bool) { w.data = dataChaining }
+
+// take fetches the list of c, the only element of the step, and pins what
+// it names for the way in which its data can move.
+func (w *window) take(c *element) error {
 	s := &w.step
-	c.way = w.next
-	ways, one := c.direction(s.p.format1)
-	d, access := ways, ways.access()
-	if !one {
-		// Reached by data chaining or by command chaining, we cannot see
-		// which: both must work, and do if the addresses ascend in both. As
-		// output no word is skipped, so that each has the guest's address.
-		if ways&dataBack != 0 {
-			// Not so if nothing is to be moved, or the CCW is wrong anyway.
-			at := c.at
-			if err := s.data(0, dataOut); err != nil {
-				return 0, err
-			}
-			if len(s.p.pieces) == 0 {
-				return ways, nil
-			}
-			return 0, errs.At("ccw", 0, uint64(at), fmt.Errorf("read backward and forward at once: %w", errs.ErrNotSupported))
-		}
-		d, access = dataOut, addr.ReadWrite
+	c.way = w.way
+	if !w.data {
+		c.way, w.way = asCommand, directionOf(c.ccw.Command.Class(s.p.format1))
 	}
-	if err := s.data(0, d); err != nil {
-		return 0, err
-	}
-	if !one {
-		for _, pc := range s.p.pieces {
-			if pc.flags&cio.MIDAWSkip != 0 && pc.hole != noHole {
-				// Wrong for output, and perhaps not for input.
-				return 0, errs.At("ccw", 0, uint64(c.at), fmt.Errorf("MIDAW skips or not: %w", errs.ErrNotSupported))
-			}
-		}
+	if err := s.data(0, w.way); err != nil {
+		return err
 	}
 	w.hosts = w.hosts[:0]
 	for range s.p.pieces {
 		w.hosts = append(w.hosts, 0)
 	}
-	if err := s.pin(0, d, access, w.hosts); err != nil {
-		return 0, errs.At("ccw", 0, uint64(c.at), err)
+	if err := s.pin(0, w.way, w.way.access(), w.hosts); err != nil {
+		return errs.At("ccw", 0, uint64(c.at), err)
 	}
-	return ways, nil
+	return nil
 }
 
 // one fetches the CCW at guest address at as the only element of the step.

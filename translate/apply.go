@@ -36,6 +36,7 @@ func (s *Store) Apply(ctx context.Context, ops ...Op) error {
 	if len(ops) == 0 {
 		return nil
 	}
+	looks := s.lookAll(ops)
 	s.lockOp()
 	defer s.unlockOp()
 	x, err := s.begin(ctx)
@@ -44,7 +45,11 @@ func (s *Store) Apply(ctx context.Context, ops ...Op) error {
 	}
 	var rs []addr.Range[addr.IOVA]
 	for i := range ops {
-		r, err := x.apply(&ops[i])
+		var look *fileLook
+		if looks != nil {
+			look = &looks[i]
+		}
+		r, err := x.apply(&ops[i], look)
 		if err != nil {
 			x.abort()
 			return errs.In("op", i, iovaError(uint64(ops[i].iova), err))
@@ -61,14 +66,28 @@ func (s *Store) Apply(ctx context.Context, ops ...Op) error {
 	return x.commit(ctx, nil)
 }
 
+// lookAll is files.look for each operation, nil if no file is among them.
+func (s *Store) lookAll(ops []Op) []fileLook {
+	var looks []fileLook
+	for i := range ops {
+		if op := &ops[i]; !op.unmap && op.mem.kind == KindFile {
+			if looks == nil {
+				looks = make([]fileLook, len(ops))
+			}
+			s.files.look(&op.mem, &looks[i])
+		}
+	}
+	return looks
+}
+
 // apply does one operation and returns the range to drain for it.
-func (x *txn) apply(op *Op) ([]addr.Range[addr.IOVA], error) {
+func (x *txn) apply(op *Op, look *fileLook) ([]addr.Range[addr.IOVA], error) {
 	s := x.s
 	if !op.unmap {
 		if err := s.checkMap(op.iova, op.n, &op.mem, op.access); err != nil {
 			return nil, err
 		}
-		e, err := s.mapLocked(op.iova, op.n, &op.mem, op.access, metaLive|metaNew)
+		e, err := s.mapLocked(op.iova, op.n, &op.mem, op.access, look, metaLive|metaNew)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,9 @@
 package translate
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Check verifies the whole store and reports the first thing that is not as it
 // should be: every slot names the mapping that lies there, every mapping has
@@ -69,7 +72,7 @@ func (c *checker) run() error {
 	}
 	for _, id := range s.freeIDs {
 		c.take(c.ids, "ID", id, "free")
-		if e := s.entry(id); e.hold.mapped != nil || e.remote != nil || e.dirty.top.Load() != nil {
+		if e := s.entry(id); e.hold.window != nil || e.remote != nil || e.dirty.top.Load() != nil {
 			c.fail("free ID %d holds memory", id)
 		}
 	}
@@ -91,6 +94,7 @@ func (c *checker) run() error {
 	if got, want := len(c.ids), chunks*entryChunkLen; got != want {
 		c.fail("%d IDs known of %d", got, want)
 	}
+	c.fileWindows()
 	if v.recs[0] != noRecord {
 		c.fail("record 0 was written: %+v", v.recs[0])
 	}
@@ -163,6 +167,45 @@ func (c *checker) walkMappings() {
 	}
 	if n != s.count || n > s.max {
 		c.fail("%d mappings, counted %d, limit %d", n, s.count, s.max)
+	}
+}
+
+// fileWindows checks that every window of a file is there for the mappings that
+// use it, and for nothing else.
+func (c *checker) fileWindows() {
+	f := &c.s.files
+	refs := map[*fileWindow]int{}
+	for i := range c.s.entries {
+		chunk := c.s.entries[i].Load()
+		if chunk == nil {
+			continue
+		}
+		for j := range chunk {
+			if w := chunk[j].hold.window; w != nil {
+				refs[w]++
+			}
+		}
+	}
+	space, shared := uint64(0), 0
+	for w, n := range refs {
+		space += uint64(len(w.mem))
+		if w.refs != n {
+			c.fail("a file window counts %d mappings, has %d", w.refs, n)
+		}
+		if w.file != nil {
+			shared++
+			if f.known[w.file.key] != w.file || !slices.Contains(w.file.windows, w) {
+				c.fail("a window of file %+v cannot be found", w.file.key)
+			}
+		}
+	}
+	for key, known := range f.known {
+		if shared -= len(known.windows); len(known.windows) == 0 {
+			c.fail("file %+v is known and has no window", key)
+		}
+	}
+	if shared != 0 || f.windows != len(refs) || f.space != space {
+		c.fail("%d file windows of %#x bytes, counted %d of %#x; %d of known files are used by nobody", len(refs), space, f.windows, f.space, -shared)
 	}
 }
 

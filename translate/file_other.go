@@ -2,11 +2,8 @@
 
 package translate
 
-import (
-	"github.com/softmdev/softmdev/mdev/errs"
-	"github.com/softmdev/softmdev/translate/addr"
-)
+import "github.com/softmdev/softmdev/mdev/errs"
 
-func mapFile(int, int64, addr.Len, addr.Access) ([]byte, error) { return nil, errs.ErrNotSupported }
+func mapFile(int, int64, int, bool, bool) ([]byte, error) { return nil, errs.ErrNotSupported }
 
 func unmapFile([]byte) {}

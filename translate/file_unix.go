@@ -4,29 +4,36 @@ package translate
 
 import (
 	"fmt"
-	"math"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/softmdev/softmdev/translate/addr"
 )
 
-// mapFile maps n bytes of a file, shared. The errno of mmap(2) shows: EACCES
-// for an access that the descriptor does not have, ENOMEM for no room.
-func mapFile(fd int, off int64, n addr.Len, access addr.Access) ([]byte, error) {
-	if uint64(n) > math.MaxInt {
-		return nil, fmt.Errorf("map file: %w", unix.ENOMEM)
-	}
-	prot := 0
-	if access.Allows(addr.Read) {
-		prot |= unix.PROT_READ
-	}
-	if access.Allows(addr.Write) {
+// mapFile maps n bytes of a file, shared, for reading or for reading and
+// writing. The errno of mmap(2) shows: EACCES for an access that the
+// descriptor does not have, EPERM for one that a seal forbids, ENOMEM for no
+// room.
+//
+// What is mapped of a file in huge pages must not make them: a mapping that
+// may be written extends the file to its end, and every mapping reserves the
+// pages that the file lacks. It is made for reading, reserves nothing, and
+// gets its protection then.
+func mapFile(fd int, off int64, n int, write, huge bool) ([]byte, error) {
+	prot, flags := unix.PROT_READ, unix.MAP_SHARED
+	switch {
+	case huge:
+		flags |= noReserve
+	case write:
 		prot |= unix.PROT_WRITE
 	}
-	p, err := unix.Mmap(fd, off, int(n), prot, unix.MAP_SHARED)
+	p, err := unix.Mmap(fd, off, n, prot, flags)
 	if err != nil {
-		return nil, fmt.Errorf("map file: %w", err)
+		return nil, err
+	}
+	if write && huge {
+		if err := unix.Mprotect(p, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+			unmapFile(p)
+			return nil, err
+		}
 	}
 	return p, nil
 }

@@ -7,8 +7,8 @@ import (
 
 // Map adds the mapping of n bytes of m at iova, allowing access. Readers see
 // all of it or nothing. Errors, in the order of the kernel's checks: see the
-// package comment; besides them the errno of mmap(2) for [File], and
-// errs.ErrGone after Close.
+// package comment; besides them the errno of fstat(2) and mmap(2) for [File],
+// and errs.ErrGone after Close.
 //
 // The cost is that of the slots it touches: some ten nanoseconds for a few
 // pages, at most a few thousand slots for any size.
@@ -16,9 +16,13 @@ func (s *Store) Map(iova addr.IOVA, n addr.Len, m Memory, access addr.Access) er
 	if err := s.checkMap(iova, n, &m, access); err != nil {
 		return iovaError(uint64(iova), err)
 	}
+	var look fileLook
+	if m.kind == KindFile {
+		s.files.look(&m, &look)
+	}
 	s.lockOp()
 	defer s.unlockOp()
-	e, err := s.mapLocked(iova, n, &m, access, 0)
+	e, err := s.mapLocked(iova, n, &m, access, &look, 0)
 	if err != nil {
 		return iovaError(uint64(iova), err)
 	}
@@ -62,11 +66,12 @@ func (s *Store) checkMemory(iova addr.IOVA, n addr.Len, m *Memory) error {
 func (s *Store) aligned(v uint64) bool { return v&(1<<s.pageShift-1) == 0 }
 
 // mapLocked adds a mapping whose meta word also has the given flags. Inside a
-// transaction pass metaLive; outside the caller sets it.
+// transaction pass metaLive; outside the caller sets it. look is what files.look
+// said of m.
 //
 // Preconditions: s.mu is held, no other operation is under way, checkMap has
 // passed.
-func (s *Store) mapLocked(iova addr.IOVA, n addr.Len, m *Memory, access addr.Access, flags uint64) (uint32, error) {
+func (s *Store) mapLocked(iova addr.IOVA, n addr.Len, m *Memory, access addr.Access, look *fileLook, flags uint64) (uint32, error) {
 	a, b := uint64(iova), uint64(iova)+uint64(n)-1
 	switch {
 	case s.closed:
@@ -82,7 +87,7 @@ func (s *Store) mapLocked(iova addr.IOVA, n addr.Len, m *Memory, access addr.Acc
 	if err != nil {
 		return 0, err
 	}
-	base, hold, err := m.open(n, access)
+	base, hold, err := s.open(m, n, access, look)
 	if err != nil {
 		s.freeIDs = append(s.freeIDs, id)
 		return 0, err

@@ -79,12 +79,14 @@ func Bytes(b []byte) Memory { return Memory{kind: KindBytes, bytes: b} }
 // object alive: that is what [Bytes] is for.
 func Process(hva addr.HVA) Memory { return Memory{kind: KindProcess, hva: hva} }
 
-// File is the file of descriptor fd from offset off on, aligned to the page
-// size of the host. The store maps it, shared, with the protection that the
-// access of the mapping asks for, and unmaps it when the mapping is gone. It
-// does not keep fd: the caller may close it when Map returns. The file may be
+// File is the file of descriptor fd from offset off on, aligned to the smallest
+// page. The store maps it, shared, with the protection that the access of the
+// mapping asks for, which fd must allow; mappings of one file share what the
+// store has mapped, and what none of them needs any more is unmapped. It does
+// not keep fd: the caller may close it when Map returns. The file may be
 // shorter than the mapping, or become so: touching what is not there is
-// errs.ErrFault.
+// errs.ErrFault, and it is there when the file grows. The store makes nothing
+// in the file; a sparse one stays as it is where no access leads.
 func File(fd int, off int64) Memory { return Memory{kind: KindFile, fd: fd, off: off} }
 
 // Remote is memory reached by messages. Offsets beyond 2^63-1 cannot be
@@ -141,32 +143,33 @@ func (m *Memory) alignment() uint64 {
 
 // backing keeps the memory of one mapping until it is released.
 type backing struct {
-	bytes  []byte // KindBytes: keeps it alive
-	mapped []byte // KindFile: ours to unmap
+	bytes  []byte      // KindBytes: keeps it alive
+	window *fileWindow // KindFile
 }
 
 // open makes n bytes of m reachable: their address, and what to release
-// later. access says how they will be touched.
-func (m *Memory) open(n addr.Len, access addr.Access) (base uint64, b backing, err error) {
+// later. access says how they will be touched, look what the file is.
+//
+// Precondition: s.mu is held.
+func (s *Store) open(m *Memory, n addr.Len, access addr.Access, look *fileLook) (base uint64, b backing, err error) {
 	switch m.kind {
 	case KindBytes:
 		return uint64(hvaOf(m.bytes)), backing{bytes: m.bytes}, nil
 	case KindProcess:
 		return uint64(m.hva), backing{}, nil
 	case KindFile:
-		p, err := mapFile(m.fd, m.off, n, access)
-		if err != nil {
-			return 0, backing{}, err
-		}
-		return uint64(hvaOf(p)), backing{mapped: p}, nil
+		hva, w, err := s.files.open(m, n, access, look)
+		return uint64(hva), backing{window: w}, err
 	}
 	return 0, backing{}, nil
 }
 
 // release cannot fail.
-func (b *backing) release() {
-	if b.mapped != nil {
-		unmapFile(b.mapped)
+//
+// Precondition: s.mu is held.
+func (s *Store) release(b *backing) {
+	if b.window != nil {
+		s.files.close(b.window)
 	}
 	*b = backing{}
 }

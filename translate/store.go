@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/softmdev/softmdev/internal/fault"
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -41,6 +42,17 @@ type Config struct {
 	// Deadline bounds the wait for holders and readers when the context of
 	// the call has no deadline; 0 means 5 s.
 	Deadline time.Duration
+	// MaxFileWindows is how many areas of the process's address space the
+	// files behind the mappings may take, however many mappings there are; 0
+	// means 1024. Mappings of one file need one, as a rule. The kernel gives
+	// a process some 65,530 in all.
+	MaxFileWindows int
+	// MaxFileSpace is how much address space those areas may take; 0 means
+	// 4 TiB, or a quarter of what there is if that is less. It is to be twice
+	// the memory of a guest, and more where parts of it are read-only.
+	MaxFileSpace addr.Len
+	// Fault fails steps of mapping a file in tests; nil never does.
+	Fault *fault.Points
 }
 
 // Store maps IOVA to memory by the rules of the kernel's type1 IOMMU. Make one
@@ -71,6 +83,7 @@ type Store struct {
 	taken   int                      // guarded by mu; IDs taken by the transaction under way
 	freeIDs []uint32                 // guarded by mu
 	limbo   limbo                    // guarded by mu
+	files   files                    // guarded by mu
 	readers []*Reader                // guarded by mu; copied on change
 	holders []*holding               // guarded by mu; copied on change
 	rs      [1]addr.Range[addr.IOVA] // of the operation under way
@@ -104,8 +117,8 @@ func (s *Store) entry(id uint32) *entry {
 	return &s.entries[id/entryChunkLen].Load()[id%entryChunkLen]
 }
 
-// New returns an empty store. It fails with errs.ErrInvalid when the limit is
-// out of bounds, the deadline negative, or the ranges overlap.
+// New returns an empty store. It fails with errs.ErrInvalid when a limit is out
+// of bounds, the deadline negative, or the ranges overlap.
 func New(cfg *Config) (*Store, error) {
 	if cfg == nil {
 		cfg = &Config{}
@@ -123,8 +136,8 @@ func New(cfg *Config) (*Store, error) {
 		s.pageSizes = s.pageSizes&^addr.PageMask | uint64(addr.PageSize)
 	}
 	s.pageShift = bits.TrailingZeros64(s.pageSizes)
-	if s.max < 0 || s.max > maxMappings || s.deadline < 0 {
-		return nil, fmt.Errorf("limit of %d mappings, deadline %v: %w", s.max, s.deadline, errs.ErrInvalid)
+	if s.max < 0 || s.max > maxMappings || s.deadline < 0 || cfg.MaxFileWindows < 0 {
+		return nil, fmt.Errorf("limit of %d mappings, %d file windows, deadline %v: %w", s.max, cfg.MaxFileWindows, s.deadline, errs.ErrInvalid)
 	}
 	slices.SortFunc(s.ranges, func(a, b addr.Range[addr.IOVA]) int { return cmp.Compare(a.Start(), b.Start()) })
 	for i := 1; i < len(s.ranges); i++ {
@@ -135,6 +148,7 @@ func New(cfg *Config) (*Store, error) {
 	// Twice the limit: a batch may replace every mapping, and the old ones
 	// keep their IDs until no reader can see them.
 	s.entries = make([]atomic.Pointer[entryChunk], 2*s.max/entryChunkLen+2)
+	s.files.init(cfg)
 	s.idle.L = &s.mu
 	s.hot.gen = 2
 	s.tree.init(&s.hot.view)
@@ -247,7 +261,7 @@ func (s *Store) newEntry() (uint32, error) {
 // its ID free.
 func (s *Store) freeEntry(id uint32) {
 	e := s.entry(id)
-	e.hold.release()
+	s.release(&e.hold)
 	e.remote = nil
 	s.dirty.drop(&e.dirty)
 	s.freeIDs = append(s.freeIDs, id)

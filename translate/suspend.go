@@ -70,7 +70,7 @@ func (s *Store) suspendRange(ctx context.Context, a, b uint64, all bool) (addr.L
 	}
 	for _, w := range x.swaps {
 		e := s.entry(metaAttr(s.tree.w.recs[w.new].meta).ID)
-		e.hold.release()
+		s.release(&e.hold)
 		e.remote = nil
 	}
 	return n, nil
@@ -95,6 +95,10 @@ func (s *Store) Resume(iova addr.IOVA, n addr.Len, m Memory) error {
 }
 
 func (s *Store) resume(a, b uint64, m *Memory) error {
+	var look fileLook
+	if m.kind == KindFile {
+		s.files.look(m, &look)
+	}
 	s.lockOp()
 	defer s.unlockOp()
 	e := s.tree.w.first(a, b)
@@ -110,7 +114,7 @@ func (s *Store) resume(a, b uint64, m *Memory) error {
 	if err != nil {
 		return err
 	}
-	base, hold, err := m.open(addr.Len(r.last)+1, attr.Access)
+	base, hold, err := s.open(m, addr.Len(r.last)+1, attr.Access, &look)
 	if err != nil {
 		x.abort()
 		return err

@@ -122,12 +122,6 @@ func (g *generator) ccw(base uint32, i, n int) {
 			c.Addr = g.idal(c)
 		}
 	}
-	if c.Flags&(cio.ChainData|cio.ChainCommand) == cio.ChainData|cio.ChainCommand {
-		// The second flag counts only if the command ends at once, which who
-		// translates ahead of hardware cannot know: a mediator may be
-		// stricter there than hardware is.
-		c.Flags &^= cio.ChainCommand
-	}
 	b := c.Encode(format1)
 	g.put(addr.IOVA(base)+addr.IOVA(i)*cio.CCWSize, b[:])
 }

@@ -60,6 +60,11 @@ type Config struct {
 	// transfers included, with the number of steps. Its error ends the program
 	// with a program check, and Err returns it. nil = no limit.
 	Steps func(n int) error
+	// Fetching is called on the serving goroutine before a CCW is fetched, once
+	// for it and the transfer in channel that leads to it, and tells whether
+	// data chaining leads there (or command chaining, or the start). nil =
+	// nobody wants to know.
+	Fetching func(dataChaining bool)
 	// Moved is the meter of data: it is called for every piece of data that
 	// moved, with its bytes. Its error ends the program as that of Steps does.
 	// nil = no limit.

@@ -159,6 +159,9 @@ func (s *Subchannel) conclude(d cio.DeviceStatus) (o outcome, more bool) {
 func (s *Subchannel) fetch(c *cio.CCW, data bool) (at uint32, f fault) {
 	p := &s.prog
 	ccw := (*[cio.CCWSize]byte)(p.word[:])
+	if s.cfg.Fetching != nil {
+		s.cfg.Fetching(data)
+	}
 	for tic, reached := false, uint32(0); ; {
 		at = p.at
 		here := nextCCW(at)

@@ -182,6 +182,9 @@ func (x *Transfer) available(want bool) bool {
 		x.more = x.more || want
 		return false
 	}
+	if x.class != cio.ClassControl {
+		x.s.prog.backward = 0 // the CCW in control moved its data
+	}
 	// One CCW is enough: by data chaining only one with a count is reached.
 	var c cio.CCW
 	at, f := x.s.fetch(&c, true)
