@@ -50,6 +50,8 @@ var arrows = []struct {
 	{"mdev", memory},
 	{"mdev/registry", append([]string{"mdev"}, memory...)},
 	{"mdev/mdevctl", []string{"mdev/errs"}},
+	{"mdev/vfiouser/wire", nil},
+	{"mdev/vfiouser", append([]string{"mdev", "mdev/vfiouser/wire"}, memory...)},
 
 	// Mediators.
 	{"mdev/job", memory},

@@ -5,7 +5,6 @@ package vfiouser
 import (
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,18 +66,19 @@ type conn struct {
 	rm      unix.Msghdr
 	riov    [2]unix.Iovec
 	control []byte
+	begun   time.Time    // when the second receive of the current message began
 	win     [window]byte // start of the current message, then of the next
 	have    int          // valid bytes of win
 	used    int          // of those, how many the current message had
 	next    [window]byte // start of the next message, read with the end of this one
 	nnext   int
 	big     []byte // bodies that do not fit in win
-	small   int    // messages since big was needed
+	small   int    // messages since much of big was needed
 	fds     []int  // of the current message
-	ahead   []int  // of the next message
+	ahead   []int  // of the next message, which has begun in win or next
 
 	sendMu  sync.Mutex
-	sm      unix.Msghdr    // guarded by sendMu, as all down to scratch
+	sm      unix.Msghdr // guarded by sendMu, as all down to scratch
 	siov    [3]unix.Iovec
 	rights  []byte
 	scratch [wire.HeaderLen]byte
@@ -143,132 +143,52 @@ func checkSocket(fd int) error {
 	return nil
 }
 
-// recv receives the next message into m. It waits for the first byte without
-// a limit, for the rest connConfig.messageTime at most (once more, where the
-// peer sends nothing at all). It returns io.EOF when the peer is gone between
-// messages, io.ErrUnexpectedEOF within one.
-func (c *conn) recv(m *message) error {
-	// The message before this one is done with: what was read ahead becomes
-	// the start of this one.
-	if c.nnext > 0 {
-		c.have = copy(c.win[:], c.next[:c.nnext])
-		c.nnext = 0
-	} else {
-		c.have = copy(c.win[:], c.win[c.used:c.have])
+// shutdown ends the traffic in both directions: whoever waits in recv or send
+// returns. It may be called from any goroutine, also after close.
+func (c *conn) shutdown() {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	c.down.Store(true)
+	if !c.closed {
+		// Fails when the peer is gone already, which serves as well.
+		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
 	}
-	c.used = 0
-	c.fds, c.ahead = c.ahead, c.fds[:0]
-	if err := c.recvMessage(m); err != nil {
-		c.dropFDs()
-		return err
-	}
-	return nil
 }
 
-func (c *conn) recvMessage(m *message) error {
-	var begun time.Time // the zero time until it had to wait within a message
-	for c.have < wire.HeaderLen {
-		if err := c.fill(&begun); err != nil {
-			return err
-		}
+// close closes the socket and the files of messages not yet received. Nobody
+// may be in recv or send.
+func (c *conn) close() {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	if c.closed {
+		return
 	}
-	m.Header = wire.DecodeHeader((*[wire.HeaderLen]byte)(c.win[:]))
-	switch {
-	case m.Size < wire.HeaderLen:
-		return fmt.Errorf("%v: size below that of a header: %w", m.Header, errFraming)
-	case uint64(m.Size) > uint64(c.cfg.maxMessage):
-		return fmt.Errorf("%v: more than %d: %w", m.Header, c.cfg.maxMessage, errTooLong)
-	}
-	size := int(m.Size)
-	if size > window {
-		return c.recvBody(m, size, &begun)
-	}
-	for c.have < size {
-		if err := c.fill(&begun); err != nil {
-			return err
-		}
-	}
-	if c.have > size { // see window
-		c.fds, c.ahead = c.ahead[:0], c.fds
-	}
-	c.used = size
-	m.body, m.fds = c.win[wire.HeaderLen:size], c.fds
-	if c.small++; c.small > dropBody && cap(c.big) > keepBody {
-		c.big = nil
-	}
-	return nil
+	c.closed = true
+	c.dropFDs()
+	unix.Close(c.fd)
 }
 
-// recvBody receives the rest of a message that is longer than the window, and
-// in the same system call, when it is there, the start of the next one: so a
-// stream of posted writes costs one call each.
-func (c *conn) recvBody(m *message, size int, begun *time.Time) error {
-	n := size - wire.HeaderLen
-	if cap(c.big) < n {
-		c.big = make([]byte, max(n, keepBody))
+// wait waits until there is something to receive, for d at most; negative is
+// without a limit. It returns false when the time is up.
+func (c *conn) wait(d time.Duration) (bool, error) {
+	if c.pending() {
+		return true, nil
 	}
-	if n > keepBody {
-		c.small = 0
+	ms := -1
+	if d >= 0 {
+		ms = int((d + time.Millisecond - 1) / time.Millisecond)
 	}
-	body := c.big[:n]
-	got := copy(body, c.win[wire.HeaderLen:c.have])
-	c.have = 0
-	for got < n {
-		r, err := c.receive(body[got:], c.next[:], begun)
-		if err != nil {
-			return err
-		}
-		if got += r; got > n {
-			c.nnext, got = got-n, n
-			c.ahead = append(c.ahead, c.fds[c.kept:]...)
-			c.fds = c.fds[:c.kept]
-		}
+	fds := [1]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds[:], ms)
+	if err == unix.EINTR {
+		return true, nil // let the caller look at its clock
 	}
-	m.body, m.fds = body, c.fds
-	return nil
+	return n > 0, err
 }
 
-// fill receives more of the window.
-func (c *conn) fill(begun *time.Time) error {
-	n, err := c.receive(c.win[c.have:], nil, begun)
-	c.have += n
-	return err
-}
-
-// receive receives at least one byte into p and then q; files are added to
-// c.fds behind the c.kept that were there.
-func (c *conn) receive(p, q []byte, begun *time.Time) (int, error) {
-	idle := c.have == 0 && len(p) == window
-	for {
-		n, err := c.receiveOnce(p, q)
-		switch {
-		case err == nil && n > 0:
-			if !idle && n < len(p) || !begun.IsZero() { // TIME
-				if err := c.slow(begun); err != nil {
-					return n, err
-				}
-			}
-			return n, nil
-		case err == nil: // end of file
-			if idle {
-				return 0, io.EOF
-			}
-			return 0, io.ErrUnexpectedEOF
-		case err == unix.EINTR:
-		case err == unix.EAGAIN: // SO_RCVTIMEO has passed
-			if idle {
-				// Someone with the same socket may have made it
-				// non-blocking: no spinning then.
-				if err := c.poll(-1); err != nil {
-					return 0, err
-				}
-				continue
-			}
-			if err := c.slow(begun); err != nil {
-				return 0, err
-			}
-		default:
-			return 0, err
-		}
+// closeFDs closes files that were received and are not kept.
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
 	}
 }
