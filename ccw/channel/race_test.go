@@ -10,6 +10,7 @@ import (
 
 	"github.com/softmdev/softmdev/ccw/channel"
 	"github.com/softmdev/softmdev/ccw/cio"
+	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -148,8 +149,15 @@ func TestConcurrentInstructions(t *testing.T) {
 		endlessProgram(mem)
 		var s *channel.Subchannel
 		var workers sync.WaitGroup
+		steps := 0 // of the goroutine that serves
 		cfg := &channel.Config{
-			MaxBackwardTIC: 40, // the program ends by itself, after a while
+			Steps: func(n int) error { // the program ends by itself, after a while
+				if steps += n; steps > 80 {
+					return errs.ErrBudget
+				}
+				return nil
+			},
+			Stopped: func(channel.Stop) { steps = 0 },
 			Interrupt: func() {
 				var irb cio.IRB
 				s.Test(&irb)
