@@ -3,6 +3,7 @@ package mdev
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/softmdev/softmdev/internal/fault"
@@ -23,6 +24,7 @@ type SessionConfig struct {
 	Pinning   *pinning.Config   // for a pinner of its own
 	Drain     time.Duration     // bound of a wait for the device; 0: 5 s
 	Record    Recorder          // may be nil
+	Closed    func()            // called once, when the session has closed and nothing of it is left; may be nil
 	Fault     *fault.Points     // fails steps in tests
 }
 
@@ -33,11 +35,18 @@ type Session struct {
 	store  *translate.Store
 	pinner *pinning.Pinner
 	irqs   *IRQs
+
+	closed   sync.Once
+	onClosed func()
 }
 
 // Open opens dev for a VMM.
 func Open(ctx context.Context, dev Device, cfg *SessionConfig) (*Session, error) {
-	return &Session{dev: dev, info: dev.Info()}, nil
+	s := &Session{dev: dev, info: dev.Info()}
+	if cfg != nil {
+		s.onClosed = cfg.Closed
+	}
+	return s, nil
 }
 
 // Info describes the device.
@@ -126,7 +135,14 @@ func (s *Session) IOEventFDs(region int) ([]IOEventFD, error) { return nil, nil 
 func (s *Session) AddIOEvent(fd, region int, off uint64, size uint32, data uint64) error { return nil }
 
 // Close ends the session.
-func (s *Session) Close(ctx context.Context) error { return nil }
+func (s *Session) Close(ctx context.Context) error {
+	s.closed.Do(func() {
+		if s.onClosed != nil {
+			s.onClosed()
+		}
+	})
+	return nil
+}
 
 // Stats are numbers about a session.
 func (s *Session) Stats() SessionStats { return SessionStats{} }
