@@ -30,6 +30,12 @@
 //     takes 32 bytes a mapping and, where mappings lie close, 4 bytes a page;
 //     in the worst layout two tables of 2 KiB a mapping below 2^48 and five
 //     above. It does not shrink.
+//   - Mappings of one file share what is mapped of it: 65,535 mappings of
+//     single pages are one area of the process's address space, and no
+//     descriptor. An area goes when no mapping needs it. So Unmap ends every
+//     access through the store, always; that the addresses are gone too holds
+//     for the last mapping of the file. The areas and the address space of
+//     all files are bounded (Config).
 //   - Memory that vanishes (a peer truncates the file it shared) is
 //     errs.ErrFault for the access that touched it, never a signal. Guarded
 //     copies cost about 5 ns more; [Bytes] is not guarded.
@@ -50,7 +56,10 @@
 //	         overlaps a mapping                           ErrExists       EEXIST
 //	         no entry left                                ErrNoSpace      ENOSPC
 //	         not wholly in one valid range                ErrOutsideRange EINVAL
-//	         mmap of a File fails                         its errno
+//	         a File is not open, or not for the access    EBADF, EACCES
+//	         a File is sealed against it                  EPERM
+//	         no area or address space left for a File     ErrNoSpace      ENOSPC
+//	         mmap of a File fails otherwise               its errno
 //	         store is closed                              ErrGone         ENODEV
 //	Unmap    iova misaligned                              ErrMisaligned   EINVAL
 //	Suspend  n = 0                                        ErrInvalid      EINVAL
