@@ -67,7 +67,10 @@ func Fuzz(f *testing.F, build New) {
 // Differential runs p without and with a translator and compares.
 func Differential(t testing.TB, p Program, build New) {
 	t.Helper()
-	direct := runDirect(p)
+	direct := runDirect(p, Steps)
+	if !direct.bounded && runDirect(p, fewTransfers).irb != direct.irb {
+		direct.bounded = true
+	}
 	for i := range Layouts {
 		got := runTranslated(t, p, &Layouts[i], build)
 		if got.refused != nil || !direct.defined(&p.ORB) {
@@ -104,15 +107,19 @@ func (r *result) defined(orb *cio.ORB) bool {
 	return !r.bounded && !r.storage.changesItself()
 }
 
-// runDirect runs p without a translator. How many transfers backward a channel
-// takes before it gives up is its own affair, and so is in which place of a
-// loop it does: here it takes any number, so that a loop ends by its steps and
-// is not compared.
-func runDirect(p Program) *result {
+// fewTransfers is a number of transfers backward that no channel ends a
+// program for, in whatever places of its storage a translator puts the loop.
+const fewTransfers = channel.MaxBackwardTIC / 4
+
+// runDirect runs p without a translator. How many transfers backward without
+// data a channel takes before it gives up is its own affair, and so is in
+// which place of a loop it does: where that number matters, nothing is
+// compared.
+func runDirect(p Program, transfers int) *result {
 	r := &result{storage: p.Storage.Clone()}
 	dev := &Device{}
 	steps := 0
-	sub := channel.New(Direct{r.storage}, dev, cio.DefaultPMCW(), &channel.Config{MaxBackwardTIC: Steps, Steps: func(n int) error {
+	sub := channel.New(Direct{r.storage}, dev, cio.DefaultPMCW(), &channel.Config{MaxBackwardTIC: transfers, Steps: func(n int) error {
 		if steps += n; steps > Steps {
 			r.bounded = true
 			return errors.New("too many steps")
