@@ -1,6 +1,7 @@
 package translate_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,11 +11,22 @@ import (
 	"github.com/softmdev/softmdev/translate/translatetest"
 )
 
-// arenas is fresh memory for a duel, page-aligned, outside the Go heap.
+// arenas is fresh memory for a duel, page-aligned, outside the Go heap: a file
+// and a mapping of it.
 func arenas(t testing.TB) translatetest.Arenas {
+	const size = translatetest.ArenaLen
+	fd, err := unix.MemfdCreate("translate-arena", unix.MFD_CLOEXEC)
+	require.NoError(t, err)
+	file := os.NewFile(uintptr(fd), "translate-arena")
+	t.Cleanup(func() { require.NoError(t, file.Close()) })
+	require.NoError(t, file.Truncate(int64(size)))
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, unix.Munmap(mem)) })
 	return translatetest.Arenas{
-		Process: mapped(t, translatetest.ArenaLen), ProcessCopy: make([]byte, translatetest.ArenaLen),
-		Remote: make([]byte, translatetest.ArenaLen), RemoteCopy: make([]byte, translatetest.ArenaLen),
+		Process: mem, ProcessCopy: make([]byte, size),
+		Remote: make([]byte, size), RemoteCopy: make([]byte, size),
+		File: file,
 	}
 }
 

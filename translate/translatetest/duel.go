@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -59,6 +60,9 @@ type Duel struct {
 type Arenas struct {
 	Process, ProcessCopy []byte
 	Remote, RemoteCopy   []byte
+	// File, if not nil, is the file that Process is a shared mapping of; it is
+	// mapped as a file too.
+	File *os.File
 }
 
 // arenaPages is how many pages an arena needs to have.
@@ -312,7 +316,13 @@ func (d *Duel) memory(src Source, n addr.Len) Memory {
 		}
 		return ProcessMemory(hva, nil)
 	}
-	switch src(3, "kind") {
+	kinds := 3
+	if d.arenas.File != nil {
+		kinds = 4
+	}
+	switch src(kinds, "kind") {
+	case 3:
+		return FileMemory(int(d.arenas.File.Fd()), int64(off), RAM(d.arenas.Process[off:]), RAM(d.arenas.ProcessCopy[off:]))
 	case 0:
 		return RemoteMemory(RAM(d.arenas.Remote[off:]), RAM(d.arenas.RemoteCopy[off:]))
 	case 1:

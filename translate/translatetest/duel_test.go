@@ -92,7 +92,7 @@ func (m *mirror) DirtyGet(iova addr.IOVA, n, page addr.Len, bitmap []uint64, cle
 func fight(t *testing.T, bug string, seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	src := func(n int, _ string) int { return rng.IntN(n) }
-	arenas := Arenas{make([]byte, ArenaLen), make([]byte, ArenaLen), make([]byte, ArenaLen), make([]byte, ArenaLen)}
+	arenas := Arenas{make([]byte, ArenaLen), make([]byte, ArenaLen), make([]byte, ArenaLen), make([]byte, ArenaLen), nil}
 	cfg := ChooseConfig(src)
 	d := NewDuel(&mirror{NewModel(cfg), bug}, cfg, arenas, src)
 	if strings.HasPrefix(bug, "dirty: ") { // else a rare beginning

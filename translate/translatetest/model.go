@@ -104,7 +104,10 @@ func (m *Model) rangeOf(iova addr.IOVA, n addr.Len, mem Memory) (addr.Range[addr
 // need not be aligned.
 func (m *Model) fits(iova addr.IOVA, n addr.Len, mem Memory) error {
 	a := uint64(iova) | uint64(n)
-	if mem.Kind == translate.KindProcess {
+	switch mem.Kind {
+	case translate.KindFile:
+		a |= uint64(mem.Off)
+	case translate.KindProcess:
 		a |= uint64(mem.HVA)
 	}
 	if a&uint64(m.page-1) != 0 {

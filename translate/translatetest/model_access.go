@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/softmdev/softmdev/mdev/errs"
-	"github.com/softmdev/softmdev/translate"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
@@ -28,7 +27,7 @@ func (m *Model) Lookup(iova addr.IOVA) (Run, bool) {
 		return Run{}, false
 	}
 	run := Run{Access: old.access, Kind: old.mem.Kind, Len: addr.Len(old.r.Last()-iova) + 1}
-	if old.mem.Kind != translate.KindRemote {
+	if old.mem.HVA != 0 {
 		run.HVA = old.mem.HVA + addr.HVA(iova-old.r.Start())
 	}
 	return run, true

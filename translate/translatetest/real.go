@@ -74,7 +74,7 @@ func RealOps(ops []Op) []translate.Op {
 func (s *Real) Mappings() []Mapping {
 	var out []Mapping
 	for m := range s.Store.Mappings() {
-		out = append(out, Mapping{m.Range, m.Access, m.Kind, m.HVA, m.Suspended})
+		out = append(out, Mapping{m.Range, m.Access, m.Kind, foreseen(m.Kind, m.HVA), m.Suspended})
 	}
 	return out
 }
@@ -87,7 +87,16 @@ func (s *Real) Lookup(iova addr.IOVA) (Run, bool) {
 	if !ok {
 		return Run{}, false
 	}
-	return Run{run.HVA, run.Len, run.Access, run.Kind}, true
+	return Run{foreseen(run.Kind, run.HVA), run.Len, run.Access, run.Kind}, true
+}
+
+// foreseen is hva unless it is the address of a file, which a model does not
+// know.
+func foreseen(kind translate.Kind, hva addr.HVA) addr.HVA {
+	if kind == translate.KindFile {
+		return 0
+	}
+	return hva
 }
 
 // Read implements [Store].

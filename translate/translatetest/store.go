@@ -43,14 +43,15 @@ type Store interface {
 // Memory is one piece of memory in both worlds: what the store reaches and the
 // shadow that the Model reads and writes instead. The two are different
 // storage, so that a store which writes to a wrong place is seen. Make one
-// with [BytesMemory], [ProcessMemory] or [RemoteMemory].
+// with [BytesMemory], [ProcessMemory], [RemoteMemory] or [FileMemory].
 //
 // Memory of a file is mapped by the store at an address that no model can
-// foresee; tests of it stand by themselves.
+// foresee, so the address is left out of what is compared.
 type Memory struct {
 	Kind   translate.Kind
-	HVA    addr.HVA               // of the first byte, 0 for remote memory
+	HVA    addr.HVA               // of the first byte, 0 for remote memory and files
 	Len    addr.Len               // of Bytes memory
+	Off    int64                  // of the first byte in the file
 	Real   translate.Memory       // the store's
 	Shadow translate.RemoteMemory // the Model's; nil: must not be read or written
 
@@ -60,17 +61,23 @@ type Memory struct {
 // BytesMemory is translate.Bytes(b); b is not empty and lives outside of the
 // Go heap's reach (mmapped), so that its address is the memory's.
 func BytesMemory(b []byte, shadow translate.RemoteMemory) Memory {
-	return Memory{translate.KindBytes, HVAOf(b), addr.Len(len(b)), translate.Bytes(b), shadow, RAM(b)}
+	return Memory{translate.KindBytes, HVAOf(b), addr.Len(len(b)), 0, translate.Bytes(b), shadow, RAM(b)}
 }
 
 // ProcessMemory is translate.Process(hva).
 func ProcessMemory(hva addr.HVA, shadow translate.RemoteMemory) Memory {
-	return Memory{translate.KindProcess, hva, 0, translate.Process(hva), shadow, nil}
+	return Memory{translate.KindProcess, hva, 0, 0, translate.Process(hva), shadow, nil}
 }
 
 // RemoteMemory is translate.Remote(real).
 func RemoteMemory(real, shadow translate.RemoteMemory) Memory {
-	return Memory{translate.KindRemote, 0, 0, translate.Remote(real), shadow, real}
+	return Memory{translate.KindRemote, 0, 0, 0, translate.Remote(real), shadow, real}
+}
+
+// FileMemory is translate.File(fd, off); real is the same memory, mapped by the
+// test.
+func FileMemory(fd int, off int64, real, shadow translate.RemoteMemory) Memory {
+	return Memory{translate.KindFile, 0, 0, off, translate.File(fd, off), shadow, real}
 }
 
 // Op is one step of Apply: a map, or an unmap when Unmap is set.
@@ -87,13 +94,13 @@ type Mapping struct {
 	Range     addr.Range[addr.IOVA]
 	Access    addr.Access
 	Kind      translate.Kind // while suspended: what it was
-	HVA       addr.HVA       // 0 for remote and for suspended memory
+	HVA       addr.HVA       // 0 for remote and for suspended memory and for files
 	Suspended bool
 }
 
 // Run is what a look-up finds: the rest of the mapping from the address on.
 type Run struct {
-	HVA    addr.HVA // 0 for remote memory
+	HVA    addr.HVA // 0 for remote memory and for files
 	Len    addr.Len
 	Access addr.Access
 	Kind   translate.Kind
