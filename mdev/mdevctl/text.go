@@ -3,6 +3,9 @@ package mdevctl
 import (
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
+	"unicode"
 )
 
 // Mark is what stands behind a line of a listing.
@@ -23,7 +26,7 @@ const (
 //	  Attrs:
 //	    @{0}: {"mmap":"on"}
 func (d *Definition) WriteText(w io.Writer, mark Mark, verbose bool) error {
-	line := fmt.Sprintf("%s %s %s %s", d.UUID, d.Parent, d.Type, startName(d.Auto))
+	line := fmt.Sprintf("%s %s %s %s", d.UUID, printable(d.Parent), printable(d.Type), startName(d.Auto))
 	if mark != Unmarked {
 		line += " (" + string(mark) + ")"
 	}
@@ -69,4 +72,12 @@ func WriteTypes(w io.Writer, all []TypeInfo) error {
 		}
 	}
 	return nil
+}
+
+// printable is s, quoted where a terminal would take it for more than text.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
 }
