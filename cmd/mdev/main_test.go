@@ -87,11 +87,7 @@ func fixtures(dir, data string) error {
 	}
 	var lines []string
 	for _, r := range recs[:3] {
-		b, err := recording.Encode(r)
-		if err != nil {
-			return err
-		}
-		lines = append(lines, string(b))
+		lines = append(lines, string(recording.Append(nil, r)))
 	}
 	good := strings.Join(lines, "\n") + "\n"
 	second := func(old, new string) string {

@@ -29,7 +29,8 @@ var arrows = []struct {
 	{"internal/fault", nil},
 	{"internal/guard", []string{"translate/addr", "mdev/errs"}},
 	{"ccw/cio", []string{"translate/addr"}},
-	{"internal/recording", []string{"translate/addr", "mdev/errs"}},
+	{"internal/filelock", []string{"mdev/errs"}},
+	{"internal/recording", []string{"translate/addr", "mdev/errs", "internal/fault", "internal/filelock"}},
 	{"mdev/reg", []string{"mdev/errs"}},
 	{"mdev/pci", []string{"mdev/reg", "mdev/errs"}},
 
@@ -57,7 +58,7 @@ var arrows = []struct {
 	{"mdev/job", memory},
 	{"ccw", append([]string{"mdev/job", "ccw/cio", "ccw/channel"}, memory...)},
 	{"ccw/ccwdev", append([]string{
-		"mdev", "mdev/job", "mdev/registry", "ccw", "ccw/cio", "ccw/channel", "ccw/dasd", "ccw/fba", "ccw/unit", "internal/recording",
+		"mdev", "mdev/job", "mdev/registry", "ccw", "ccw/cio", "ccw/channel", "ccw/dasd", "ccw/fba", "ccw/unit", "internal/recording", "internal/filelock",
 	}, memory...)},
 	{"mdev/demo", append([]string{"mdev", "mdev/job", "mdev/pci", "mdev/reg", "mdev/demo/engine"}, memory...)},
 }

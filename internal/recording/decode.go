@@ -50,12 +50,15 @@ type step struct {
 	index int
 }
 
+// errCutOff says that the line ended in the middle of a value.
+var errCutOff = errors.New("line is cut off")
+
 // positioned adds the path at which decoding stopped.
 func (d *decoder) positioned(err error) error {
 	var syntax *json.SyntaxError
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		err = errors.New("line is cut off")
+		err = errCutOff
 	case errors.As(err, &syntax):
 		err = fmt.Errorf("bad JSON at byte %d: %s", syntax.Offset, strings.TrimPrefix(syntax.Error(), "json: "))
 	}

@@ -18,6 +18,8 @@
 //     are compared before anything is allocated. A run of one byte (fill) is
 //     never expanded.
 //   - What was read and is written again reads as the same record.
+//   - A [Recorder], which writes what live devices do, leaves whole records
+//     however it ends, and never more than a reader takes.
 //
 // Out of scope: the I/O instruction logs beside the recordings
 // (*.events.jsonl*); [Find] leaves them out.

@@ -4,143 +4,220 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
 	"strconv"
+
+	"github.com/softmdev/softmdev/translate/addr"
 )
 
-// The wire types give the writer its field order, which is that of the
-// recordings in testdata.
-type wireRecord struct {
-	V           int           `json:"v"`
-	Kind        string        `json:"kind,omitempty"`
-	Scenario    string        `json:"scenario"`
-	Seq         int           `json:"seq"`
-	Name        string        `json:"name,omitempty"`
-	Op          Op            `json:"op"`
-	End         End           `json:"end"`
-	OS          string        `json:"os,omitempty"`
-	Source      string        `json:"source,omitempty"`
-	Device      wireDevice    `json:"device"`
-	ORB         string        `json:"orb"`
-	PMCW        *string       `json:"pmcw"`
-	SenseBefore *string       `json:"sense_before"`
-	Memory      []wireSegment `json:"memory"`
-	Trace       []wireStep    `json:"trace"`
-	Expect      *wireExpect   `json:"expect"`
-	HostNS      *int64        `json:"host_ns"`
-}
-
-type wireDevice struct {
-	SchID   string  `json:"schid"`
-	DevNo   string  `json:"devno,omitempty"`
-	SenseID *string `json:"sense_id"`
-	CU      string  `json:"cu,omitempty"`
-	Dev     string  `json:"dev,omitempty"`
-}
-
-type wireSegment struct {
-	GPA  string `json:"gpa"`
-	Hex  string `json:"hex,omitempty"`
-	Fill string `json:"fill,omitempty"`
-	Len  uint64 `json:"len,omitempty"`
-}
-
-type wireStep struct {
-	At    string  `json:"at"`
-	Cmd   string  `json:"cmd"`
-	Flags string  `json:"flags"`
-	Count uint16  `json:"count"`
-	CDA   string  `json:"cda"`
-	DStat string  `json:"dstat,omitempty"`
-	CStat string  `json:"cstat,omitempty"`
-	Resid *uint16 `json:"resid,omitempty"`
-}
-
-type wireExpect struct {
-	SCSW       *string        `json:"scsw,omitempty"`
-	ESW        *string        `json:"esw,omitempty"`
-	ECW        *string        `json:"ecw,omitempty"`
-	Memory     *[]wireSegment `json:"memory,omitempty"`
-	SenseAfter *string        `json:"sense_after,omitempty"`
-	IRB        string         `json:"irb,omitempty"`
-}
-
-// Encode is the line of r, without a newline.
-func Encode(r *Record) ([]byte, error) {
-	w := wireRecord{
-		V: Version, Kind: r.Kind, Scenario: r.Scenario, Seq: r.Seq, Name: r.Name, Op: r.Op, End: r.End,
-		OS: r.OS, Source: r.Source, ORB: hex.EncodeToString(r.ORB[:]), HostNS: r.HostNS,
-		Device: wireDevice{SchID: fmt.Sprintf("%08x", r.Device.SchID), CU: r.Device.CU, Dev: r.Device.Dev},
-		Memory: wireSegments(r.Memory), Trace: make([]wireStep, len(r.Trace)),
-	}
-	if r.Device.HasDevNo {
-		w.Device.DevNo = fmt.Sprintf("%04x", r.Device.DevNo)
-	}
-	if r.Device.SenseID != nil {
-		w.Device.SenseID = hexOf(r.Device.SenseID)
-	}
+// Append appends the line of r, without a newline, to b. The order of the
+// fields is that of the recordings in testdata. It does not check r: a record
+// that the reader would not return makes a line that it refuses.
+func Append(b []byte, r *Record) []byte {
+	b = append(b, `{"v":`...)
+	b = strconv.AppendInt(b, Version, 10)
+	b = appendOptional(b, `,"kind":`, r.Kind)
+	b = append(b, `,"scenario":`...)
+	b = appendText(b, r.Scenario)
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendInt(b, int64(r.Seq), 10)
+	b = appendOptional(b, `,"name":`, r.Name)
+	b = append(b, `,"op":`...)
+	b = appendText(b, string(r.Op))
+	b = append(b, `,"end":`...)
+	b = appendText(b, string(r.End))
+	b = appendOptional(b, `,"os":`, r.OS)
+	b = appendOptional(b, `,"source":`, r.Source)
+	b = append(b, `,"device":`...)
+	b = appendDevice(b, &r.Device)
+	b = append(b, `,"orb":`...)
+	b = appendHex(b, r.ORB[:])
+	b = append(b, `,"pmcw":`...)
 	if r.PMCW != nil {
-		w.PMCW = hexOf(r.PMCW[:])
+		b = appendHex(b, r.PMCW[:])
+	} else {
+		b = append(b, `null`...)
 	}
+	b = append(b, `,"sense_before":`...)
 	if r.SenseBefore != nil {
-		w.SenseBefore = hexOf(r.SenseBefore[:])
+		b = appendHex(b, r.SenseBefore[:])
+	} else {
+		b = append(b, `null`...)
 	}
-	for i, s := range r.Trace {
-		t := wireStep{
-			At: strconv.FormatUint(uint64(s.At), 16), Cmd: fmt.Sprintf("%02x", s.Cmd),
-			Flags: fmt.Sprintf("%02x", s.Flags), Count: s.Count, CDA: strconv.FormatUint(uint64(s.CDA), 16),
-		}
-		if s.Ended {
-			t.DStat, t.CStat, t.Resid = fmt.Sprintf("%02x", s.DStat), fmt.Sprintf("%02x", s.CStat), &r.Trace[i].Resid
-		}
-		w.Trace[i] = t
+	b = append(b, `,"memory":`...)
+	b = appendSegments(b, r.Memory)
+	b = append(b, `,"trace":`...)
+	b = appendTrace(b, r.Trace)
+	b = append(b, `,"expect":`...)
+	b = appendExpect(b, r.Expect)
+	b = append(b, `,"host_ns":`...)
+	if r.HostNS != nil {
+		b = strconv.AppendInt(b, *r.HostNS, 10)
+	} else {
+		b = append(b, `null`...)
 	}
-	if e := r.Expect; e != nil {
-		x := &wireExpect{IRB: hex.EncodeToString(e.IRB)}
-		if e.SCSW != nil {
-			x.SCSW = hexOf(e.SCSW[:])
-		}
-		if e.ESW != nil {
-			x.ESW = hexOf(e.ESW[:])
-		}
-		if e.ECW != nil {
-			x.ECW = hexOf(e.ECW[:])
-		}
-		if e.SenseAfter != nil {
-			x.SenseAfter = hexOf(e.SenseAfter[:])
-		}
-		if e.HasMemory {
-			m := wireSegments(e.Memory)
-			x.Memory = &m
-		}
-		w.Expect = x
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(w); err != nil {
-		return nil, fmt.Errorf("seq %d: %w", r.Seq, err)
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return append(b, '}')
 }
 
-func hexOf(b []byte) *string {
-	s := hex.EncodeToString(b)
-	return &s
+func appendDevice(b []byte, d *Device) []byte {
+	b = append(b, `{"schid":"`...)
+	b = appendDigits(b, uint64(d.SchID), 8)
+	b = append(b, '"')
+	if d.HasDevNo {
+		b = append(b, `,"devno":"`...)
+		b = appendDigits(b, uint64(d.DevNo), 4)
+		b = append(b, '"')
+	}
+	b = append(b, `,"sense_id":`...)
+	if d.SenseID != nil {
+		b = appendHex(b, d.SenseID)
+	} else {
+		b = append(b, `null`...)
+	}
+	b = appendOptional(b, `,"cu":`, d.CU)
+	b = appendOptional(b, `,"dev":`, d.Dev)
+	return append(b, '}')
 }
 
-func wireSegments(segs []Segment) []wireSegment {
-	w := make([]wireSegment, len(segs))
-	for i, s := range segs {
-		w[i].GPA = strconv.FormatUint(uint64(s.GPA), 16)
+func appendSegments(b []byte, segs []Segment) []byte {
+	b = append(b, '[')
+	for i := range segs {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		s := &segs[i]
+		b = append(b, `{"gpa":`...)
+		b = appendAddr(b, s.GPA)
 		if s.Data != nil {
-			w[i].Hex = hex.EncodeToString(s.Data)
+			b = append(b, `,"hex":`...)
+			b = appendHex(b, s.Data)
 		} else {
-			w[i].Fill, w[i].Len = fmt.Sprintf("%02x", s.Fill), uint64(s.N)
+			b = append(b, `,"fill":"`...)
+			b = appendDigits(b, uint64(s.Fill), 2)
+			b = append(b, `","len":`...)
+			b = strconv.AppendUint(b, uint64(s.N), 10)
+		}
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+func appendTrace(b []byte, trace []Step) []byte {
+	b = append(b, '[')
+	for i := range trace {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		s := &trace[i]
+		b = append(b, `{"at":`...)
+		b = appendAddr(b, s.At)
+		b = append(b, `,"cmd":"`...)
+		b = appendDigits(b, uint64(s.Cmd), 2)
+		b = append(b, `","flags":"`...)
+		b = appendDigits(b, uint64(s.Flags), 2)
+		b = append(b, `","count":`...)
+		b = strconv.AppendUint(b, uint64(s.Count), 10)
+		b = append(b, `,"cda":`...)
+		b = appendAddr(b, addr.GPA(s.CDA))
+		if s.Ended {
+			b = append(b, `,"dstat":"`...)
+			b = appendDigits(b, uint64(s.DStat), 2)
+			b = append(b, `","cstat":"`...)
+			b = appendDigits(b, uint64(s.CStat), 2)
+			b = append(b, `","resid":`...)
+			b = strconv.AppendUint(b, uint64(s.Resid), 10)
+		}
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+func appendExpect(b []byte, e *Expect) []byte {
+	if e == nil {
+		return append(b, `null`...)
+	}
+	b = append(b, '{')
+	first := true
+	field := func(name string) {
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(append(append(b, '"'), name...), `":`...)
+	}
+	if e.SCSW != nil {
+		field("scsw")
+		b = appendHex(b, e.SCSW[:])
+	}
+	if e.ESW != nil {
+		field("esw")
+		b = appendHex(b, e.ESW[:])
+	}
+	if e.ECW != nil {
+		field("ecw")
+		b = appendHex(b, e.ECW[:])
+	}
+	if e.HasMemory {
+		field("memory")
+		b = appendSegments(b, e.Memory)
+	}
+	if e.SenseAfter != nil {
+		field("sense_after")
+		b = appendHex(b, e.SenseAfter[:])
+	}
+	if len(e.IRB) > 0 {
+		field("irb")
+		b = appendHex(b, e.IRB)
+	}
+	return append(b, '}')
+}
+
+func appendHex(b, data []byte) []byte {
+	b = append(b, '"')
+	b = hex.AppendEncode(b, data)
+	return append(b, '"')
+}
+
+// appendAddr appends an address as a hexadecimal string.
+func appendAddr(b []byte, a addr.GPA) []byte {
+	b = append(b, '"')
+	b = strconv.AppendUint(b, uint64(a), 16)
+	return append(b, '"')
+}
+
+// appendDigits appends v in exactly n hexadecimal digits.
+func appendDigits(b []byte, v uint64, n int) []byte {
+	const digits = "0123456789abcdef"
+	for i := n - 1; i >= 0; i-- {
+		b = append(b, digits[v>>(4*i)&0xf])
+	}
+	return b
+}
+
+func appendOptional(b []byte, name, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return appendText(append(b, name...), s)
+}
+
+func appendText(b []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return appendQuoted(b, s)
 		}
 	}
-	return w
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}
+
+func appendQuoted(b []byte, s string) []byte {
+	var q bytes.Buffer
+	enc := json.NewEncoder(&q)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(s) // a string always has a JSON form
+	return append(b, bytes.TrimSuffix(q.Bytes(), []byte("\n"))...)
 }
 
 // A Writer writes records as lines.
@@ -152,10 +229,6 @@ func NewWriter(w io.Writer) *Writer { return &Writer{w} }
 
 // Write appends r.
 func (w *Writer) Write(r *Record) error {
-	b, err := Encode(r)
-	if err != nil {
-		return err
-	}
-	_, err = w.w.Write(append(b, '\n'))
+	_, err := w.w.Write(append(Append(nil, r), '\n'))
 	return err
 }

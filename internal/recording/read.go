@@ -85,7 +85,21 @@ type Reader struct {
 	total int64
 	last  map[string]int // seq of the last record of each scenario
 	err   error          // sticky
+
+	packed bool // the file is compressed
+	torn   bool // the line read last has no newline: the file ends with it
 }
+
+// ErrUnfinished says of a line that it ends where the file ends, in the middle
+// of a record. That is what remains when a [Recorder] is killed while it
+// writes; in any other file it is a fault like another.
+var ErrUnfinished = errors.New("unfinished line")
+
+// unfinished is an error that matches ErrUnfinished and reads as what it is.
+type unfinished struct{ error }
+
+func (u unfinished) Is(target error) bool { return target == ErrUnfinished }
+func (u unfinished) Unwrap() error        { return u.error }
 
 // Open opens a recording file, whose compression it recognises by content.
 // Errors are of type *Error.
@@ -110,13 +124,17 @@ func Open(path string, lim *Limits) (*Reader, error) {
 // NewReader reads a recording from src; name stands in its errors, and tells
 // by its ending (.gz, .zst) when compressed content was to be expected.
 func NewReader(name string, src io.Reader, lim *Limits) (*Reader, error) {
-	r := &Reader{name: name, lim: lim.orDefault(), last: map[string]int{}}
+	return newReader(name, src, lim.orDefault())
+}
+
+func newReader(name string, src io.Reader, lim *Limits) (*Reader, error) {
+	r := &Reader{name: name, lim: lim, last: map[string]int{}}
 	plain, closer, err := Decompress(name, src)
 	if err != nil {
 		return nil, &Error{File: name, Err: err}
 	}
 	r.src, r.buf = plain, bufio.NewReaderSize(plain, 64<<10)
-	if closer != nil {
+	if r.packed = closer != nil; r.packed {
 		r.close = append(r.close, closer)
 	}
 	return r, nil
@@ -216,12 +234,16 @@ func (r *Reader) next() (*Record, error) {
 	}
 	rec, err := Decode(line, r.lim)
 	if err != nil {
+		if r.torn && errors.Is(err, errCutOff) {
+			err = unfinished{err}
+		}
 		return nil, err
 	}
-	if last, ok := r.last[rec.Scenario]; ok && rec.Seq <= last {
+	last, known := r.last[rec.Scenario]
+	if known && rec.Seq <= last {
 		return nil, fmt.Errorf("seq: %d follows %d", rec.Seq, last)
 	}
-	if len(r.last) >= maxScenarios {
+	if !known && len(r.last) == maxScenarios {
 		return nil, fmt.Errorf("scenario: more than %d in one file", maxScenarios)
 	}
 	r.last[rec.Scenario] = rec.Seq
@@ -259,6 +281,7 @@ func (r *Reader) readLine() ([]byte, error) {
 			}
 			return nil, unwrapPath(err)
 		}
+		r.torn = err == io.EOF
 		if len(r.long) > 0 {
 			part = append(r.long, part...)
 			r.long = part
@@ -332,7 +355,8 @@ func Find(paths ...string) ([]string, error) {
 func IsLog(path string) bool { return strings.Contains(filepath.Base(path), ".events.jsonl") }
 
 // ReadFile reads a whole recording. Beside the records it returns the line of
-// each.
+// each. With an error that matches [ErrUnfinished] it returns what stands
+// before the unfinished line.
 func ReadFile(path string, lim *Limits) ([]*Record, []int, error) {
 	r, err := Open(path, lim)
 	if err != nil {
@@ -345,6 +369,9 @@ func ReadFile(path string, lim *Limits) ([]*Record, []int, error) {
 		rec, err := r.Next()
 		if err == io.EOF {
 			return recs, lines, nil
+		}
+		if errors.Is(err, ErrUnfinished) {
+			return recs, lines, err
 		}
 		if err != nil {
 			return nil, nil, err

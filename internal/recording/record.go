@@ -182,6 +182,14 @@ type Expect struct {
 	IRB       []byte // 64 or 96 bytes stored by the guest's TSCH
 }
 
+// stored is what the channel stored, as far as recorded.
+func (r *Record) stored() []Segment {
+	if r.Expect == nil {
+		return nil
+	}
+	return r.Expect.Memory
+}
+
 // Complete reports whether e says enough for a verdict: the ending status and
 // the memory.
 func (e *Expect) Complete() bool { return e != nil && e.SCSW != nil && e.HasMemory }
