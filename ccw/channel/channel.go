@@ -75,6 +75,10 @@ type Config struct {
 	// also for a start that a halt or clear ended before it ran, and may then
 	// be called when nothing was started at all.
 	Stopped func(Stop)
+	// Concluded is called on the serving goroutine, with no lock held, when an
+	// operation is over, and when a check ends the program before one is
+	// begun. nil = nobody wants to know.
+	Concluded func(Conclusion)
 	// MaxBackwardTIC replaces the constant of the same name when positive.
 	MaxBackwardTIC int
 	// AddressLimit is what SET ADDRESS LIMIT set. With the A bit of the ORB
@@ -142,6 +146,15 @@ type Stop struct {
 	Subchannel cio.SubchannelStatus // as the SCSW is going to show it
 	CCWAddr    uint32               // likewise
 	Err        error                // of the work meter
+}
+
+// Conclusion is how one operation ended.
+type Conclusion struct {
+	Device     cio.DeviceStatus     // with which the device ended; zero if it did not get the command
+	Subchannel cio.SubchannelStatus // what the channel found: incorrect length, a check
+	CCWAddr    uint32               // 8 beyond the last CCW that was used, as the SCSW would show it
+	Count      uint16               // residual count of that CCW
+	Stopped    bool                 // a halt, a clear or a close cut it short
 }
 
 // stopped tells that the start function has stopped.

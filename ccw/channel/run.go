@@ -64,7 +64,11 @@ func (s *Subchannel) run() outcome {
 		var c cio.CCW
 		at, f := s.fetch(&c, false)
 		if f != (fault{}) {
-			return f.outcome(chained)
+			o := f.outcome(chained)
+			if !f.stopped {
+				s.concluded(&o)
+			}
+			return o
 		}
 		if c.Flags&cio.Suspend != 0 {
 			p.at = at
@@ -75,9 +79,19 @@ func (s *Subchannel) run() outcome {
 		}
 		x.begin(&c, at, p.format1, chained)
 		o, more := s.conclude(s.dev.Execute(c.Command, x))
+		s.concluded(&o)
 		if !more {
 			return o
 		}
+	}
+}
+
+// concluded tells how an operation ended.
+func (s *Subchannel) concluded(o *outcome) {
+	if s.cfg.Concluded != nil {
+		s.cfg.Concluded(Conclusion{
+			Device: o.device, Subchannel: o.channel, CCWAddr: o.ccwAddr, Count: o.count, Stopped: o.kind == stopped,
+		})
 	}
 }
 

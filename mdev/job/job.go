@@ -19,6 +19,7 @@ type Job struct {
 	lease  pinning.Lease
 	active bool
 	depth  int // of Enter
+	look   func(iova addr.IOVA, b []byte)
 
 	// seen remembers the pages pinned last, so that a program that names
 	// one page a hundred times pins it once.
@@ -96,8 +97,17 @@ func (j *Job) Fetch(iova addr.IOVA, n int) ([]byte, error) {
 	if err := j.Moved(n); err != nil {
 		return nil, err
 	}
-	return j.snap.fetch(j.reader, iova, n)
+	b, err := j.snap.fetch(j.reader, iova, n)
+	if err == nil && j.look != nil {
+		j.look(iova, b)
+	}
+	return b, err
 }
+
+// Watch has look called with what each Fetch returns, for a recorder: from the
+// copy, so that nothing is read for it. look must not keep or change b, and must
+// not call the job. It is set before the first request; nil is nobody.
+func (j *Job) Watch(look func(iova addr.IOVA, b []byte)) { j.look = look }
 
 // Mapped reports whether the device may read n bytes at iova, fetching none.
 func (j *Job) Mapped(iova addr.IOVA, n addr.Len) error {
