@@ -34,6 +34,8 @@ var Sizes = []int{64, 4096, 65535}
 //	translate/pair/N/X     an unmap and a map of one mapping
 //	translate/writer/N/X   random look-ups while a writer does a pair every 10 us,
 //	                       compared with the same without the writer
+//	translate/file-pair/X  an unmap and a map of a page of a file: of one of many
+//	                       mappings of it, or of the last one; or by mmap itself
 //	translate/...          what has nothing to be compared with
 //
 // X is a baseline; or store, with a section for each look-up; or
@@ -69,6 +71,7 @@ func Benchmarks() []bench.Benchmark {
 	}
 	const n = 4096
 	add("translate/writer/4096/store", fmt.Sprintf("translate/random/%d/store", n), func(b *testing.B) { storeWithWriter(b, n) })
+	list = append(list, fileBenchmarks()...)
 	add("translate/section", "", section)
 	add("translate/read/8/bytes", "", func(b *testing.B) { reads(b, 8, false) })
 	add("translate/read/8/guarded", "", func(b *testing.B) { reads(b, 8, true) })
