@@ -119,7 +119,8 @@ func runDirect(p Program, transfers int) *result {
 	r := &result{storage: p.Storage.Clone()}
 	dev := &Device{}
 	steps := 0
-	sub := channel.New(Direct{r.storage}, dev, cio.DefaultPMCW(), &channel.Config{MaxBackwardTIC: transfers, Steps: func(n int) error {
+	mem := &Direct{Storage: r.storage, orb: p.ORB}
+	sub := channel.New(mem, dev, cio.DefaultPMCW(), &channel.Config{MaxBackwardTIC: transfers, Fetching: mem.Fetching, Steps: func(n int) error {
 		if steps += n; steps > Steps {
 			r.bounded = true
 			return errors.New("too many steps")

@@ -176,6 +176,8 @@ func (g *generator) address() uint32 {
 		return 80<<10 - uint32(g.byte())
 	case 9:
 		return highLow + uint32(g.word())/4
+	case 10:
+		return codeAt + uint32(g.byte()) // the program itself
 	}
 	return dataAt + uint32(g.word())/2
 }

@@ -1,6 +1,7 @@
 package ccwtest
 
 import (
+	"github.com/softmdev/softmdev/ccw/cio"
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/translate"
 	"github.com/softmdev/softmdev/translate/addr"
@@ -29,8 +30,8 @@ var Areas = []Area{
 // Storage is the memory of a guest, laid out as [Areas].
 type Storage struct {
 	mem []([]byte)
-	// What a direct run touched, a byte each: for [Storage.overlap].
-	read, written []([]bool)
+	// What a direct run touched, a byte each; see [Storage.changesItself].
+	early, written []([]bool)
 }
 
 // NewStorage is storage filled with a byte that makes no sense as a program.
@@ -43,7 +44,7 @@ func NewStorage() *Storage {
 			b[i] = 0xA5
 		}
 		s.mem = append(s.mem, b)
-		s.read = append(s.read, make([]bool, n))
+		s.early = append(s.early, make([]bool, n))
 		s.written = append(s.written, make([]bool, n))
 	}
 	return s
@@ -83,18 +84,35 @@ func (s *Storage) Map(st *translate.Store) error {
 	return nil
 }
 
-// Direct is s as the memory of a channel subsystem that runs the guest's
-// programs without a translator: host addresses are the guest's.
-type Direct struct{ *Storage }
+// Direct is storage as the memory of a channel subsystem that runs one of the
+// guest's programs without a translator: host addresses are the guest's.
+type Direct struct {
+	*Storage
+	orb  cio.ORB
+	code bool // a CCW is being fetched
+}
+
+// Fetching is channel.Config.Fetching.
+func (d *Direct) Fetching(bool) { d.code = true }
 
 // Read is channel.Memory.
-func (d Direct) Read(a addr.HPA, p []byte) error { return d.access(a, p, addr.Read) }
+func (d *Direct) Read(a addr.HPA, p []byte) error {
+	// A translator may read parts of the program before hardware does: with
+	// prefetch all of it, and a list together with its CCW in any case. What
+	// may be the word of a list counts as one.
+	early := d.code && d.orb.Prefetch() || !d.code && (len(p) == cio.IDAW1Size || len(p) == cio.IDAW2Size || len(p) == cio.MIDAWSize)
+	err := d.access(a, p, addr.Read, early)
+	if d.code && len(p) == cio.CCWSize {
+		d.code = cio.DecodeCCW((*[cio.CCWSize]byte)(p), d.orb.Format1()).Command.IsTIC(d.orb.Format1())
+	}
+	return err
+}
 
 // Write is channel.Memory.
-func (d Direct) Write(a addr.HPA, p []byte) error { return d.access(a, p, addr.Write) }
+func (d *Direct) Write(a addr.HPA, p []byte) error { return d.access(a, p, addr.Write, false) }
 
 // Check is channel.Checker.
-func (d Direct) Check(a addr.HPA, n addr.Len, want addr.Access) error {
+func (d *Direct) Check(a addr.HPA, n addr.Len, want addr.Access) error {
 	r, ok := addr.RangeOf(addr.IOVA(a), n)
 	if !ok {
 		return errs.Addr("hpa", uint64(a), errs.ErrOverflow)
@@ -123,7 +141,7 @@ func (s *Storage) area(a addr.IOVA) int {
 	return -1
 }
 
-func (d Direct) access(a addr.HPA, p []byte, want addr.Access) error {
+func (d *Direct) access(a addr.HPA, p []byte, want addr.Access, early bool) error {
 	if err := d.Check(a, addr.Len(len(p)), want); err != nil {
 		return err
 	}
@@ -132,7 +150,8 @@ func (d Direct) access(a addr.HPA, p []byte, want addr.Access) error {
 		i := d.area(at)
 		off := at - Areas[i].Start()
 		if want == addr.Read {
-			p[k], d.read[i][off] = d.mem[i][off], true
+			p[k] = d.mem[i][off]
+			d.early[i][off] = d.early[i][off] || early
 		} else {
 			d.mem[i][off], d.written[i][off] = p[k], true
 		}
@@ -140,12 +159,12 @@ func (d Direct) access(a addr.HPA, p []byte, want addr.Access) error {
 	return nil
 }
 
-// changesItself reports whether a run stored into something it read: its
-// result then depends on when a channel subsystem fetches what.
+// changesItself reports whether a run stored into what a translator may have
+// read before: the result depends on when it does.
 func (s *Storage) changesItself() bool {
-	for i := range s.read {
-		for k := range s.read[i] {
-			if s.read[i][k] && s.written[i][k] {
+	for i := range s.early {
+		for k := range s.early[i] {
+			if s.early[i][k] && s.written[i][k] {
 				return true
 			}
 		}
