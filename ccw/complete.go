@@ -93,19 +93,41 @@ func (t *translation) behind(host uint32) uint32 {
 func (t *translation) scsw(s *cio.SCSW) {
 	if host := s.CCWAddr(); host != 0 {
 		s.SetCCWAddr(t.behind(host))
-		if p, ok := t.at(host - cio.CCWSize); ok && p.e.kind == stop && p.e.hole > absent && s.Subchannel()&cio.ProgramCheck != 0 {
-			s.SetSubchannel(s.Subchannel()&^cio.ProgramCheck | holeStatus[p.e.hole])
+		if p, ok := t.at(host - cio.CCWSize); ok {
+			s.SetSubchannel(p.status(s.Subchannel()))
 		}
 	}
+	controls(s, controlsOf(&t.orb))
+}
+
+// status is the status that stands for hardware's at p.
+func (p *place) status(s cio.SubchannelStatus) cio.SubchannelStatus {
+	if p.e.kind == stop && p.e.hole > absent && s&cio.ProgramCheck != 0 {
+		return s&^cio.ProgramCheck | holeStatus[p.e.hole]
+	}
+	return s
+}
+
+// translated are the flags of an SCSW that show controls of the ORB which are
+// not the same in hardware's.
+const translated = cio.SCSWFormat1 | cio.SCSWAddressLimit
+
+// controlsOf is what the guest is to see of orb in these flags.
+func controlsOf(orb *cio.ORB) (f cio.SCSWFlags) {
+	if orb.Format1() {
+		f |= cio.SCSWFormat1
+	}
+	if orb.AddressLimit() {
+		f |= cio.SCSWAddressLimit
+	}
+	return f
+}
+
+// controls puts the guest's controls in place of hardware's, whose programs
+// are of format 1; no program was started where that does not show.
+func controls(s *cio.SCSW, guest cio.SCSWFlags) {
 	if s.Flags()&cio.SCSWFormat1 != 0 {
-		f := s.Flags() &^ (cio.SCSWFormat1 | cio.SCSWAddressLimit)
-		if t.orb.Format1() {
-			f |= cio.SCSWFormat1
-		}
-		if t.orb.AddressLimit() {
-			f |= cio.SCSWAddressLimit
-		}
-		s.SetFlags(f)
+		s.SetFlags(s.Flags()&^translated | guest)
 	}
 }
 

@@ -38,6 +38,17 @@ type Config struct {
 	// Interrupt is called when status becomes pending, with no lock held.
 	Interrupt func()
 
+	// Observe is called with each program that hardware took, as soon as the
+	// guest has taken its final status, by the goroutine that took it and with
+	// no lock held; Test returns after it. The Submission and all in it belong
+	// to the device again when Observe returns. Nil observes nothing, and
+	// costs nothing.
+	Observe func(*Submission)
+	// ObserveBytes bounds the guest memory that is kept of one program, in
+	// whole pages; of a larger one the Submission has an error and no more.
+	// Default: DefaultObserveBytes.
+	ObserveBytes addr.Len
+
 	// Log gets one line per program that ended in a check or was refused, at
 	// level Debug: a guest can cause any number of them. Nil is silent.
 	Log *slog.Logger
@@ -58,10 +69,11 @@ type Device struct {
 	// mu serialises the guest's instructions as far as they change what the
 	// device is at. It is never held while hardware runs.
 	mu        sync.Mutex
-	phase     phase  // guarded by mu
-	program   uint64 // number of the program in hand; guarded by mu
-	withdrawn bool   // the program being taken must not start; guarded by mu
-	run       func() // what hardware wants dispatched; guarded by mu
+	phase     phase         // guarded by mu
+	program   uint64        // number of the program in hand; guarded by mu
+	withdrawn bool          // the program being taken must not start; guarded by mu
+	run       func()        // what hardware wants dispatched; guarded by mu
+	controls  cio.SCSWFlags // of the program in hand, as the guest sees them; guarded by mu
 
 	// prog guards the program in hand against the look at its addresses that
 	// status takes. It is a leaf: nothing is locked under it but the store's
@@ -76,7 +88,8 @@ type Device struct {
 	err   error // why the last program was refused or ended in a check
 	usage job.Usage
 	host  cio.ORB
-	freed bool // nothing is left to translate with
+	watch *watch // nil when nobody observes
+	freed bool   // nothing is left to translate with
 }
 
 // phase is what a device is at.
@@ -127,14 +140,21 @@ func New(dev channel.Device, cfg Config) (*Device, error) {
 		d.free()
 		return nil, fmt.Errorf("ccw device %q: %w", cfg.Name, err)
 	}
-	d.hw = channel.New(d.domain, dev, pmcw, &channel.Config{
+	hw := &channel.Config{
 		Interrupt: d.interrupt,
 		Stopped:   d.stopped,
 		Dispatch:  func(run func()) { d.run = run },
 		Fetching:  d.win.fetching,
 		Steps:     d.job.Step,
 		Moved:     d.job.Moved,
-	})
+	}
+	mem := channel.Memory(d.domain)
+	if cfg.Observe != nil {
+		d.watch = newWatch(cfg.ObserveBytes)
+		d.job.Watch(d.watch.fetched)
+		mem, hw.Concluded = tap{d}, d.concluded
+	}
+	d.hw = channel.New(mem, dev, pmcw, hw)
 	return d, nil
 }
 
@@ -191,6 +211,9 @@ func (d *Device) refuse(err error) error {
 	d.prog.Lock()
 	d.job.End()
 	d.err = err
+	if d.watch != nil {
+		d.watch.drop()
+	}
 	d.prog.Unlock()
 	d.settle(idle)
 	d.cfg.Log.Debug("program refused", "device", d.cfg.Name, "err", err)
@@ -224,7 +247,7 @@ func (d *Device) begin(orb *cio.ORB) (cio.CC, error) {
 	if err := channel.CheckORB(orb); err != nil {
 		return 0, err
 	}
-	d.phase, d.withdrawn = taking, false
+	d.phase, d.withdrawn, d.controls = taking, false, controlsOf(orb)
 	d.program++
 	return 0, nil
 }
@@ -238,6 +261,11 @@ func (d *Device) translate(orb *cio.ORB) error {
 	}
 	d.err = nil
 	d.job.Begin(d.program, d.cfg.Limits)
+	if d.watch != nil {
+		var s cio.SCHIB
+		_ = d.hw.Store(&s) // it would say that the device is closed
+		d.watch.begin(d.program, orb, &s.PMCW, false)
+	}
 	d.out.reset()
 	d.t.orb = *orb
 	// A program that may change while it runs is translated as it runs.
@@ -312,6 +340,9 @@ func (d *Device) dispatch() {
 func (d *Device) end() {
 	d.prog.Lock()
 	d.job.End()
+	if d.watch != nil {
+		d.watch.drop()
+	}
 	d.prog.Unlock()
 }
 
@@ -335,6 +366,9 @@ func (d *Device) stopped(st channel.Stop) {
 	d.prog.Lock()
 	d.err = d.t.reason(st)
 	d.usage = d.job.Used()
+	if d.watch != nil {
+		d.watch.stopped()
+	}
 	err := d.err
 	d.job.End()
 	d.prog.Unlock()

@@ -12,6 +12,7 @@ import (
 // Resume is RESUME SUBCHANNEL. What the guest changed in its program since it
 // was suspended counts: the suspended CCW and all after it are fetched anew.
 func (d *Device) Resume() (cio.CC, error) {
+	d.report(d.suspended())
 	d.mu.Lock()
 	switch d.phase {
 	case suspended:
@@ -26,6 +27,7 @@ func (d *Device) Resume() (cio.CC, error) {
 	d.prog.Lock()
 	d.job.Begin(d.program, d.cfg.Limits)
 	d.err = nil
+	d.watchResumed()
 	d.prog.Unlock()
 	cc := d.hw.Resume()
 	if cc == 0 {
@@ -54,14 +56,21 @@ func (d *Device) notSuspended() cio.CC {
 
 // Halt is HALT SUBCHANNEL: the running program ends after the block of data
 // it is at, and the device is signalled.
-func (d *Device) Halt() cio.CC { return d.hw.Halt() }
+func (d *Device) Halt() cio.CC {
+	d.report(d.suspended())
+	return d.hw.Halt()
+}
 
 // Clear is CLEAR SUBCHANNEL: whatever the subchannel does ends.
-func (d *Device) Clear() cio.CC { return d.hw.Clear() }
+func (d *Device) Clear() cio.CC {
+	d.report(d.suspended())
+	return d.hw.Clear()
+}
 
 // Cancel is CANCEL SUBCHANNEL: a start that has not begun, or that is
 // suspended, is withdrawn.
 func (d *Device) Cancel() cio.CC {
+	d.report(d.suspended())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	cc := d.hw.Cancel()
@@ -79,18 +88,42 @@ func (d *Device) Test(irb *cio.IRB) cio.CC {
 	if cc == cio.CC3 {
 		return cc // nothing was stored
 	}
+	if d.addressless(&irb.SCSW) {
+		return cc
+	}
 	d.prog.Lock()
 	d.t.scsw(&irb.SCSW)
 	d.t.esw(&irb.ESW)
+	var s *Submission
+	if cc == 0 && d.watch != nil {
+		s = d.watch.tested(irb)
+	}
 	d.prog.Unlock()
+	d.report(s)
 	return cc
+}
+
+// addressless makes s the guest's without a look at the program in hand, if
+// it has no address that means something: no status is pending, and a program
+// is being taken or executed. Then the look could wait for the guest's memory,
+// which may be further away than the guest that asks.
+func (d *Device) addressless(s *cio.SCSW) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c := s.Control()
+	if c&cio.StatusPending != 0 || d.phase != taking && (d.phase != running || c&cio.SubchannelActive == 0) {
+		return false
+	}
+	s.SetCCWAddr(0)
+	controls(s, d.controls)
+	return true
 }
 
 // Store is STORE SUBCHANNEL.
 func (d *Device) Store(schib *cio.SCHIB) cio.CC {
 	cc := d.hw.Store(schib)
-	if cc != 0 {
-		return cc // nothing was stored
+	if cc != 0 || d.addressless(&schib.SCSW) {
+		return cc
 	}
 	d.prog.Lock()
 	d.t.scsw(&schib.SCSW)

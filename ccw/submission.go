@@ -46,6 +46,8 @@ type Submission struct {
 	Changed bool
 	// Err says why the Submission is not whole: it would be too large.
 	Err error
+
+	pages map[addr.IOVA]*watchPage // behind Fetched and Stored
 }
 
 // Segment is guest memory at consecutive addresses, within one page. The
