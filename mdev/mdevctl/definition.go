@@ -82,27 +82,35 @@ func ParseConfig(b []byte) (Config, error) {
 		}
 	}
 	c.Auto = start == "auto"
-	raw, ok := fields["attrs"]
-	if !ok || isNull(raw) {
-		return c, nil
+	if raw, ok := fields["attrs"]; ok {
+		var err error
+		if c.Attrs, err = ParseAttrs(raw); err != nil {
+			return c, err
+		}
 	}
-	var attrs []map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &attrs); err != nil {
-		return c, jsonError("attrs: ", err)
+	return c, nil
+}
+
+// ParseAttrs reads the list of attributes of a definition, or null.
+func ParseAttrs(b []byte) ([]Attr, error) {
+	var list []map[string]json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, jsonError("attrs: ", err)
 	}
-	for i, a := range attrs {
+	var attrs []Attr
+	for i, a := range list {
 		if len(a) != 1 {
-			return c, fmt.Errorf("attrs[%d]: want one name and its value, have %d: %w", i, len(a), errs.ErrInvalid)
+			return nil, fmt.Errorf("attrs[%d]: want one name and its value, have %d: %w", i, len(a), errs.ErrInvalid)
 		}
 		for name, raw := range a {
 			var value string
 			if err := json.Unmarshal(raw, &value); err != nil || isNull(raw) {
-				return c, fmt.Errorf("attrs[%d]: the value of %q is not a string: %w", i, name, errs.ErrInvalid)
+				return nil, fmt.Errorf("attrs[%d]: the value of %q is not a string: %w", i, name, errs.ErrInvalid)
 			}
-			c.Attrs = append(c.Attrs, Attr{name, value})
+			attrs = append(attrs, Attr{name, value})
 		}
 	}
-	return c, nil
+	return attrs, nil
 }
 
 func isNull(raw json.RawMessage) bool { return string(raw) == "null" }
