@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,14 +13,11 @@ import (
 	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
 )
 
-// Errors of a connection. After any of them but a refusal by limits of ours in
-// send, the stream is unusable.
+// Errors of a connection. After any of them the stream is unusable.
 var (
 	errFraming   = errors.New("framing is lost")
-	errTooLong   = fmt.Errorf("message too long: %w", errFraming)
 	errTruncated = fmt.Errorf("more files than fit: %w", errFraming)
 	errStalled   = errors.New("peer is too slow")
-	errClosed    = errors.New("connection is closed")
 )
 
 // window is how many bytes of a message are asked for before its size is
@@ -32,8 +28,9 @@ var (
 // attribution of files in mind. The kernel ends a receive behind the piece
 // that carried files, so files that come with bytes of two messages belong to
 // the later one - unless one sendmsg(2) sent both. And a message below 32
-// bytes never carries files: VERSION, GET_INFO, DEVICE_RESET, the fixed
-// features, DMA replies. The two that do, DMA_MAP and SET_IRQS, are longer.
+// bytes never carries files: VERSION without JSON, DEVICE_RESET, some
+// DEVICE_FEATURE, MIG_DATA_READ, replies without data. Those that do, DMA_MAP,
+// SET_IRQS and the replies about regions, are longer.
 const window = 32
 
 // connConfig are the limits of a connection.
@@ -44,13 +41,38 @@ type connConfig struct {
 	sendTime    time.Duration // for a message to be taken by the peer
 }
 
-// message is a received message.
+// message is a received message. It keeps its memory for the next one: use it
+// again.
 type message struct {
 	wire.Header
-	body []byte // valid until the next recv
-	// fds are the files that came with it; they belong to whoever got the
-	// message, the slice is valid until the next recv.
+	body []byte // in head or big; valid until the next recv into this message
+	// fds are the files that came with it. They belong to whoever got the
+	// message.
 	fds []int
+
+	head  [window]byte
+	big   []byte // of a body that does not fit in head
+	small int    // messages since much of big was needed
+}
+
+// Bodies up to keepBody bytes stay allocated, longer ones until dropBody
+// messages have not needed them.
+const (
+	keepBody = 16 << 10
+	dropBody = 64
+)
+
+// room is n bytes of m's own memory.
+func (m *message) room(n int) []byte {
+	if n > keepBody {
+		m.small = 0
+	} else if m.small++; m.small > dropBody && cap(m.big) > keepBody {
+		m.big = nil
+	}
+	if cap(m.big) < n {
+		m.big = make([]byte, max(n, keepBody))
+	}
+	return m.big[:n]
 }
 
 // conn is one end of a socket that carries vfio-user messages. recv is for one
@@ -63,19 +85,13 @@ type conn struct {
 	cfg connConfig // immutable
 
 	// Of the receiver:
-	rm      unix.Msghdr
-	riov    [2]unix.Iovec
-	control []byte
-	begun   time.Time    // when the second receive of the current message began
-	win     [window]byte // start of the current message, then of the next
-	have    int          // valid bytes of win
-	used    int          // of those, how many the current message had
-	next    [window]byte // start of the next message, read with the end of this one
-	nnext   int
-	big     []byte // bodies that do not fit in win
-	small   int    // messages since much of big was needed
-	fds     []int  // of the current message
-	ahead   []int  // of the next message, which has begun in win or next
+	rm       unix.Msghdr
+	riov     [2]unix.Iovec
+	control  []byte
+	begun    time.Time    // when the second receive of the current message began
+	ahead    [window]byte // the start of the next message
+	nahead   int          // how much of it is here
+	aheadFDs []int        // and the files that came with it
 
 	sendMu  sync.Mutex
 	sm      unix.Msghdr // guarded by sendMu, as all down to scratch
@@ -85,16 +101,8 @@ type conn struct {
 	broken  error // no further send makes sense
 
 	closeMu sync.Mutex
-	closed  bool        // guarded by closeMu
-	down    atomic.Bool // shutdown was called
+	closed  bool // guarded by closeMu
 }
-
-// Received bodies up to keepBody bytes stay allocated, longer ones until
-// dropBody messages have not needed them.
-const (
-	keepBody = 16 << 10
-	dropBody = 64
-)
 
 // newConn makes a conn of the connected UNIX stream socket fd, which it owns
 // from then on; on an error fd is closed.
@@ -122,8 +130,6 @@ func newConn(fd int, cfg connConfig) (_ *conn, err error) {
 		// Room for a few control messages that nobody asked for: whoever
 		// made the socket may have turned on credentials or time stamps.
 		control: make([]byte, unix.CmsgSpace(4*cfg.maxFDs)+256),
-		fds:     make([]int, 0, cfg.maxFDs),
-		ahead:   make([]int, 0, cfg.maxFDs),
 	}
 	return c, nil
 }
@@ -148,7 +154,6 @@ func checkSocket(fd int) error {
 func (c *conn) shutdown() {
 	c.closeMu.Lock()
 	defer c.closeMu.Unlock()
-	c.down.Store(true)
 	if !c.closed {
 		// Fails when the peer is gone already, which serves as well.
 		_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
@@ -164,26 +169,30 @@ func (c *conn) close() {
 		return
 	}
 	c.closed = true
-	c.dropFDs()
+	closeFDs(c.aheadFDs)
+	c.aheadFDs = nil
 	unix.Close(c.fd)
 }
 
 // wait waits until there is something to receive, for d at most; negative is
-// without a limit. It returns false when the time is up.
+// without a limit. It returns false when the time is up. It is for who may call
+// recv.
 func (c *conn) wait(d time.Duration) (bool, error) {
-	if c.pending() {
+	if c.nahead > 0 {
 		return true, nil
 	}
-	ms := -1
-	if d >= 0 {
-		ms = int((d + time.Millisecond - 1) / time.Millisecond)
-	}
+	until := time.Now().Add(d)
 	fds := [1]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds[:], ms)
-	if err == unix.EINTR {
-		return true, nil // let the caller look at its clock
+	for {
+		ms := -1
+		if d >= 0 {
+			ms = int((max(time.Until(until), 0) + time.Millisecond - 1) / time.Millisecond)
+		}
+		n, err := unix.Poll(fds[:], ms)
+		if err != unix.EINTR {
+			return n > 0, err
+		}
 	}
-	return n > 0, err
 }
 
 // closeFDs closes files that were received and are not kept.

@@ -16,103 +16,79 @@ import (
 // recv receives the next message into m. It waits for the first byte without
 // a limit; from then on, a peer that takes longer than connConfig.messageTime
 // for the rest (twice that at worst) is errStalled. It returns io.EOF when the
-// peer is gone between messages, io.ErrUnexpectedEOF within one.
+// peer is gone between messages, io.ErrUnexpectedEOF within one. Where the
+// header is not acceptable, m.Header tells what it was.
 func (c *conn) recv(m *message) error {
-	// The message before this one is done with: what was read ahead becomes
-	// the start of this one.
-	if c.nnext > 0 {
-		c.have, c.nnext = copy(c.win[:], c.next[:c.nnext]), 0
-	} else {
-		c.have = copy(c.win[:], c.win[c.used:c.have])
-	}
-	c.used = 0
-	c.fds, c.ahead = c.ahead, c.fds[:0]
-	c.begun = time.Time{}
 	if err := c.recvMessage(m); err != nil {
-		c.dropFDs()
+		closeFDs(m.fds)
+		m.body, m.fds = nil, m.fds[:0]
 		return err
 	}
 	return nil
 }
 
-// pending reports whether recv would find a part of a message that is here
-// already.
-func (c *conn) pending() bool { return c.nnext > 0 || c.have > c.used }
-
 func (c *conn) recvMessage(m *message) error {
-	for c.have < wire.HeaderLen {
-		if err := c.fill(); err != nil {
-			return err
+	c.begun = time.Time{}
+	have := copy(m.head[:], c.ahead[:c.nahead])
+	m.fds = append(m.fds[:0], c.aheadFDs...)
+	c.nahead, c.aheadFDs = 0, c.aheadFDs[:0]
+	m.Header = wire.Header{}
+
+	size := wire.HeaderLen
+	for known := false; have < size || !known; {
+		if have < size {
+			n, err := c.receive(m, m.head[have:], nil, have == 0)
+			if err != nil {
+				return err
+			}
+			have += n
+			continue
+		}
+		known = true
+		m.Header = wire.DecodeHeader((*[wire.HeaderLen]byte)(m.head[:]))
+		switch {
+		case m.Size < wire.HeaderLen:
+			return fmt.Errorf("%v: size below that of a header: %w", m.Header, errFraming)
+		case uint64(m.Size) > uint64(c.cfg.maxMessage):
+			return fmt.Errorf("%v: more than %d bytes: %w", m.Header, c.cfg.maxMessage, errFraming)
+		}
+		if size = int(m.Size); size > window {
+			return c.recvBody(m, have)
 		}
 	}
-	m.Header = wire.DecodeHeader((*[wire.HeaderLen]byte)(c.win[:]))
-	switch {
-	case m.Size < wire.HeaderLen:
-		return fmt.Errorf("%v: size below that of a header: %w", m.Header, errFraming)
-	case uint64(m.Size) > uint64(c.cfg.maxMessage):
-		return fmt.Errorf("%v: more than %d: %w", m.Header, c.cfg.maxMessage, errTooLong)
+	if have > size { // then the files are those of the next one: see window
+		c.nahead = copy(c.ahead[:], m.head[size:have])
+		c.aheadFDs, m.fds = append(c.aheadFDs, m.fds...), m.fds[:0]
 	}
-	size := int(m.Size)
-	if size > window {
-		return c.recvBody(m, size-wire.HeaderLen)
-	}
-	for c.have < size {
-		if err := c.fill(); err != nil {
-			return err
-		}
-	}
-	if c.have > size { // then the files are those of the next one: see window
-		c.fds, c.ahead = c.ahead[:0], c.fds
-	}
-	c.used = size
-	m.body, m.fds = c.win[wire.HeaderLen:size], c.fds
-	if c.small++; c.small > dropBody && cap(c.big) > keepBody {
-		c.big = nil
-	}
+	m.body = m.head[wire.HeaderLen:size]
+	m.room(0)
 	return nil
 }
 
-// fill receives more of the window.
-func (c *conn) fill() error {
-	n, err := c.receive(c.win[c.have:], nil, c.have == 0)
-	c.have += n
-	return err
-}
-
-// recvBody receives the rest of a message with a payload of n bytes, of which
-// the window has the first, and in the same system call, if it is there, the
-// start of the next message: so a stream of posted writes costs one call each.
-func (c *conn) recvBody(m *message, n int) error {
-	if cap(c.big) < n {
-		c.big = make([]byte, max(n, keepBody))
-	}
-	if n > keepBody {
-		c.small = 0
-	} else {
-		c.small++
-	}
-	m.body = c.big[:n]
-	got := copy(m.body, c.win[wire.HeaderLen:c.have])
-	c.have = 0
-	for got < n {
-		kept := len(c.fds)
-		r, err := c.receive(m.body[got:], c.next[:], false)
+// recvBody receives the rest of a message that is longer than the window, of
+// which the first have bytes are here, and in the same system call, if it is
+// there, the start of the next message: so a stream of posted writes costs one
+// call each.
+func (c *conn) recvBody(m *message, have int) error {
+	m.body = m.room(int(m.Size) - wire.HeaderLen)
+	for got := copy(m.body, m.head[wire.HeaderLen:have]); got < len(m.body); {
+		kept := len(m.fds)
+		n, err := c.receive(m, m.body[got:], c.ahead[:], false)
 		if err != nil {
 			return err
 		}
-		if got += r; got > n {
-			c.nnext = got - n
-			c.ahead, c.fds = append(c.ahead, c.fds[kept:]...), c.fds[:kept]
+		if got += n; got > len(m.body) {
+			c.nahead = got - len(m.body)
+			c.aheadFDs, m.fds = append(c.aheadFDs, m.fds[kept:]...), m.fds[:kept]
 		}
 	}
-	m.fds = c.fds
 	return nil
 }
 
 // receive receives at least one byte into p and, behind it, q, and adds the
-// files that come along to c.fds. idle says that it may take for ever: no byte
-// of a message has come yet.
-func (c *conn) receive(p, q []byte, idle bool) (int, error) {
+// files that come along to those of m. idle says that it may take for ever: no
+// byte of a message has come yet.
+func (c *conn) receive(m *message, p, q []byte, idle bool) (int, error) {
 	if !idle {
 		if err := c.checkTime(); err != nil {
 			return 0, err
@@ -122,7 +98,7 @@ func (c *conn) receive(p, q []byte, idle bool) (int, error) {
 		n, errno := c.receiveOnce(p, q)
 		switch errno {
 		case 0:
-			if err := c.takeControl(); err != nil {
+			if err := c.takeControl(m); err != nil {
 				return 0, err
 			}
 			if n > 0 {
@@ -183,14 +159,14 @@ func (c *conn) receiveOnce(p, q []byte) (int, unix.Errno) {
 }
 
 // takeControl takes the files out of the control messages of the last
-// receive. Whatever happens, each is in c.fds or closed.
-func (c *conn) takeControl() error {
+// receive. Whatever happens, each is in m.fds or closed.
+func (c *conn) takeControl(m *message) error {
 	n := int(c.rm.Controllen)
 	if n == 0 && c.rm.Flags&unix.MSG_CTRUNC == 0 {
 		return nil
 	}
 	tooMany := c.rm.Flags&unix.MSG_CTRUNC != 0
-	head, _ := unix.CmsgLen(0), 0
+	head := unix.CmsgLen(0)
 	for b := c.control[:n]; len(b) >= head; {
 		length, level, typ := controlHeader(b)
 		if length < head || length > len(b) {
@@ -203,11 +179,11 @@ func (c *conn) takeControl() error {
 				switch {
 				case typ == scmPIDFD: // not asked for by us
 					unix.Close(fd)
-				case len(c.fds) == cap(c.fds):
+				case len(m.fds) == c.cfg.maxFDs:
 					tooMany = true
 					unix.Close(fd)
 				default:
-					c.fds = append(c.fds, fd)
+					m.fds = append(m.fds, fd)
 				}
 			}
 		}
@@ -232,11 +208,4 @@ func controlHeader(b []byte) (length int, level, typ int32) {
 		length, rest = int(min(binary.NativeEndian.Uint64(b), 1<<31-1)), b[8:]
 	}
 	return length, int32(binary.NativeEndian.Uint32(rest)), int32(binary.NativeEndian.Uint32(rest[4:]))
-}
-
-// dropFDs closes the files that came for messages nobody will get.
-func (c *conn) dropFDs() {
-	closeFDs(c.fds)
-	closeFDs(c.ahead)
-	c.fds, c.ahead = c.fds[:0], c.ahead[:0]
 }

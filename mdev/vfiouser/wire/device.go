@@ -223,3 +223,88 @@ func (s SetIRQs) Append(b []byte) []byte {
 func (s SetIRQs) String() string {
 	return fmt.Sprintf("argsz %d flags %v index %d start %d count %d", s.Argsz, s.Flags, s.Index, s.Start, s.Count)
 }
+
+// Capabilities of a region: VFIO_REGION_INFO_CAP_*.
+const (
+	CapSparseMmap = 1
+	CapType       = 2
+)
+
+// CapHeaderLen is the length of a CapHeader.
+const CapHeaderLen = 8
+
+// CapHeader begins a capability.
+//
+//	byte  0    2         4      8
+//	      | ID | Version | Next | ...
+type CapHeader struct {
+	ID      uint16
+	Version uint16
+	Next    uint32 // offset of the next one from the start of the payload; 0: last
+}
+
+// DecodeCapHeader decodes the header of a capability.
+func DecodeCapHeader(b *[CapHeaderLen]byte) CapHeader {
+	return CapHeader{order.Uint16(b[0:]), order.Uint16(b[2:]), order.Uint32(b[4:])}
+}
+
+// Append appends the encoding of h.
+func (h CapHeader) Append(b []byte) []byte {
+	b = order.AppendUint16(b, h.ID)
+	b = order.AppendUint16(b, h.Version)
+	return order.AppendUint32(b, h.Next)
+}
+
+// SparseLen and SparseAreaLen are the lengths of what follows the header of a
+// sparse mmap capability: a number with padding, then so many areas.
+const (
+	SparseLen     = 8
+	SparseAreaLen = 16
+)
+
+// SparseArea is a part of a region that may be mapped. Byte 0 of the area is
+// byte RegionInfo.Offset + Offset of the file.
+type SparseArea struct{ Offset, Size uint64 }
+
+// DecodeSparseArea decodes an area.
+func DecodeSparseArea(b *[SparseAreaLen]byte) SparseArea {
+	return SparseArea{order.Uint64(b[0:]), order.Uint64(b[8:])}
+}
+
+// DecodeSparseCount decodes the number of areas.
+func DecodeSparseCount(b *[SparseLen]byte) uint32 { return order.Uint32(b[:]) }
+
+// RegionTypeLen is the length of a RegionType.
+const RegionTypeLen = 8
+
+// RegionType is what follows the header of a type capability.
+type RegionType struct{ Type, Subtype uint32 }
+
+// DecodeRegionType decodes a RegionType.
+func DecodeRegionType(b *[RegionTypeLen]byte) RegionType {
+	return RegionType{order.Uint32(b[0:]), order.Uint32(b[4:])}
+}
+
+// AppendRegionCaps appends the capabilities that follow a RegionInfo: areas if
+// there are any, and a type if there is one.
+func AppendRegionCaps(b []byte, areas []SparseArea, typ *RegionType) []byte {
+	if len(areas) > 0 {
+		h := CapHeader{ID: CapSparseMmap, Version: 1}
+		if typ != nil {
+			h.Next = uint32(RegionInfoLen + CapHeaderLen + SparseLen + len(areas)*SparseAreaLen)
+		}
+		b = h.Append(b)
+		b = order.AppendUint32(b, uint32(len(areas)))
+		b = order.AppendUint32(b, 0)
+		for _, a := range areas {
+			b = order.AppendUint64(b, a.Offset)
+			b = order.AppendUint64(b, a.Size)
+		}
+	}
+	if typ != nil {
+		b = CapHeader{ID: CapType, Version: 1}.Append(b)
+		b = order.AppendUint32(b, typ.Type)
+		b = order.AppendUint32(b, typ.Subtype)
+	}
+	return b
+}

@@ -166,3 +166,11 @@ func (a DMAAccess) Append(b []byte) []byte {
 
 // String prints the access for logs.
 func (a DMAAccess) String() string { return fmt.Sprintf("address %#x count %d", a.Address, a.Count) }
+
+// AppendBits appends the words of a dirty bitmap.
+func AppendBits(b []byte, words []uint64) []byte {
+	for _, w := range words {
+		b = order.AppendUint64(b, w)
+	}
+	return b
+}

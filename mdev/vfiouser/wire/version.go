@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 // VersionLen is the length of the fixed part of VERSION.
@@ -61,23 +62,104 @@ type TwinSocket struct {
 var ErrNotTerminated = errors.New("JSON is not terminated by NUL")
 
 // ParseCapabilities parses what follows the fixed part of VERSION: nothing, or
-// JSON and a NUL. Keys it does not know are ignored, as the specification
-// wants; a known key with a value of the wrong kind is an error.
+// JSON and a NUL. Keys that it does not know are ignored; a known key with a
+// value of another kind is an error, and so is anything that is not UTF-8.
 func ParseCapabilities(b []byte) (Capabilities, error) {
+	var c Capabilities
 	if len(b) == 0 {
-		return Capabilities{}, nil
+		return c, nil
 	}
 	last := len(b) - 1
-	if b[last] != 0 {
-		return Capabilities{}, ErrNotTerminated
+	switch {
+	case b[last] != 0:
+		return c, ErrNotTerminated
+	case !utf8.Valid(b):
+		return c, errors.New("JSON is not UTF-8")
 	}
-	var v struct {
-		Capabilities Capabilities `json:"capabilities"`
+	top, err := object(b[:last], "JSON")
+	if err != nil {
+		return c, err
 	}
-	if err := json.Unmarshal(b[:last], &v); err != nil {
-		return Capabilities{}, err
+	raw, ok := top["capabilities"]
+	if !ok {
+		return c, nil
 	}
-	return v.Capabilities, nil
+	caps, err := object(raw, "capabilities")
+	if err != nil {
+		return c, err
+	}
+	return c, errors.Join(
+		value(caps, "max_msg_fds", &c.MaxMsgFDs),
+		value(caps, "max_data_xfer_size", &c.MaxDataXferSize),
+		value(caps, "pgsizes", &c.PageSizes),
+		value(caps, "max_dma_maps", &c.MaxDMAMaps),
+		value(caps, "write_multiple", &c.WriteMultiple),
+		c.parseMigration(caps),
+		c.parseTwinSocket(caps),
+	)
+}
+
+func (c *Capabilities) parseMigration(caps map[string]json.RawMessage) error {
+	raw, ok := caps["migration"]
+	if !ok {
+		return nil
+	}
+	o, err := object(raw, "migration")
+	if err != nil {
+		return err
+	}
+	c.Migration = new(MigrationCaps)
+	return errors.Join(
+		value(o, "pgsize", &c.Migration.PageSize),
+		value(o, "max_bitmap_size", &c.Migration.MaxBitmapSize),
+	)
+}
+
+func (c *Capabilities) parseTwinSocket(caps map[string]json.RawMessage) error {
+	raw, ok := caps["twin_socket"]
+	if !ok {
+		return nil
+	}
+	o, err := object(raw, "twin_socket")
+	if err != nil {
+		return err
+	}
+	c.TwinSocket = new(TwinSocket)
+	var supported *bool
+	err = errors.Join(
+		value(o, "supported", &supported),
+		value(o, "fd_index", &c.TwinSocket.FDIndex),
+	)
+	c.TwinSocket.Supported = supported != nil && *supported
+	return err
+}
+
+// object parses a JSON object. (Unmarshal into a structure would take keys in
+// any case and null for everything.)
+func object(b []byte, name string) (map[string]json.RawMessage, error) {
+	var o map[string]json.RawMessage
+	if err := json.Unmarshal(b, &o); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if o == nil {
+		return nil, fmt.Errorf("%s is not an object", name)
+	}
+	return o, nil
+}
+
+// value parses the value of a key into *v if the key is there.
+func value[T any](o map[string]json.RawMessage, key string, v **T) error {
+	raw, ok := o[key]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	if *v == nil {
+		return fmt.Errorf("%s is null", key)
+	}
+	return nil
 }
 
 // Append appends the capabilities as JSON without white space and a NUL, ready
