@@ -1,219 +1,257 @@
+//go:build linux
+
 package vfiouser
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/softmdev/softmdev/mdev"
+	"golang.org/x/sys/unix"
+
 	"github.com/softmdev/softmdev/mdev/errs"
-	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
 	"github.com/softmdev/softmdev/translate"
-	"github.com/softmdev/softmdev/translate/addr"
 )
 
 // ClientConfig says what a [Client] asks for and offers. The zero value, or
 // nil, is the default.
 type ClientConfig struct {
 	// Timeout bounds each call whose context has no deadline; 0 means 5 s,
-	// what QEMU waits.
+	// which is what QEMU waits.
 	Timeout time.Duration
 	// MaxDataXfer is the largest DMA_READ or DMA_WRITE that is served, in
-	// bytes; 0 means 1 MiB.
+	// bytes; 0 means 1 MiB, the most is 64 MiB.
 	MaxDataXfer int
-	// MaxFDs is how many files are taken in one message; 0 means 16.
+	// MaxFDs is how many files the server may send in one message; 0 means
+	// 16.
 	MaxFDs int
 	// MaxMaps is how many mappings the server is asked to allow; 0 means
 	// 65535.
 	MaxMaps int
-	// TwinSocket asks for a second socket for the server's commands.
+	// TwinSocket asks for a socket of its own for the server's commands. A
+	// server that sends DMA_READ while commands are pipelined needs it,
+	// unless it tells commands from replies as this client does.
 	TwinSocket bool
 	// Memory is what DMA_READ and DMA_WRITE are served from. nil means a
-	// store of the client's own, which MapDMA and UnmapDMA keep; a store that
-	// is given is left as it is, and may be shared by many clients.
+	// store of the client's own, in which MapDMA and UnmapDMA enter what they
+	// map; a store that is given is only read, written and reported from, and
+	// may serve many clients.
 	Memory *translate.Store
 	// Log gets what goes wrong without a caller to tell; nil means nowhere.
 	Log *slog.Logger
 }
 
-// Client is a connection to a vfio-user server.
-type Client struct{}
+// Defaults and limits of ClientConfig.
+const (
+	defaultTimeout = 5 * time.Second
+	defaultXfer    = 1 << 20 // vfio-user.rst: max_data_xfer_size
+	maxXfer        = 64 << 20
+	defaultFDs     = 16 // QEMU hw/vfio-user/protocol.h: VFIO_USER_MAX_MAX_FDS
+	scmMaxFD       = 253
+)
 
-// Dial connects to the server that listens at path.
+// resolve is cfg with its defaults.
+func (cfg *ClientConfig) resolve() (ClientConfig, error) {
+	var r ClientConfig
+	if cfg != nil {
+		r = *cfg
+	}
+	r.Timeout = cmp.Or(r.Timeout, defaultTimeout)
+	r.MaxDataXfer = cmp.Or(r.MaxDataXfer, defaultXfer)
+	r.MaxFDs = cmp.Or(r.MaxFDs, defaultFDs)
+	r.MaxMaps = cmp.Or(r.MaxMaps, translate.DefaultMaxMappings)
+	if r.Log == nil {
+		r.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case r.Timeout < 0:
+		return r, fmt.Errorf("time limit %v: %w", r.Timeout, errs.ErrInvalid)
+	case r.MaxDataXfer < 0 || r.MaxDataXfer > maxXfer:
+		return r, fmt.Errorf("transfer limit %d: %w", r.MaxDataXfer, errs.ErrInvalid)
+	case r.MaxFDs < 0 || r.MaxFDs > scmMaxFD:
+		return r, fmt.Errorf("limit of %d files: %w", r.MaxFDs, errs.ErrInvalid)
+	case r.MaxMaps < 0:
+		return r, fmt.Errorf("limit of %d mappings: %w", r.MaxMaps, errs.ErrInvalid)
+	}
+	return r, nil
+}
+
+// Client is a connection to a vfio-user server: it drives one device. All
+// methods may be called concurrently; commands reach the server in the order
+// in which the calls are made, as far as one is made before another.
+//
+// A call waits for its reply, and in the meantime receives for all: replies
+// of others, and the server's DMA_READ and DMA_WRITE. When nobody waits, a
+// goroutine of the client's does. There is no hop between goroutines on the
+// way of a single call.
+//
+// Each call ends when its context does, or after ClientConfig.Timeout. What
+// the server then still answers is dropped, and the connection stays good; a
+// time-out in the middle of a long message alone ends it. A call that timed
+// out may have had its effect.
+//
+// Errors are of type *CommandError; errs.Errno of one that the server refused
+// is the server's errno. When the connection is lost, all calls, those under
+// way too, fail with errs.ErrGone.
+type Client struct {
+	cfg  ClientConfig // immutable, with defaults
+	conn *conn        // immutable
+	twin *conn        // immutable once NewClient returns; nil without
+	caps ServerCaps   // immutable once NewClient returns
+
+	mem *translate.Store // immutable
+	own bool             // immutable; mem is ours to change
+
+	// users is held for reading by every call. Close takes it for writing, so
+	// that no descriptor is closed under a system call.
+	users sync.RWMutex
+	// fdCall is taken by a call whose reply may bring files until the reply
+	// is here: there is only one at a time, so nobody asks whose files they
+	// are.
+	fdCall chan struct{}
+
+	in     inbox // of whoever leads
+	twinIn inbox // of its goroutine
+
+	calls  callTable
+	served atomic.Bool // the server has sent a command on the main socket
+
+	lost     chan struct{}  // closed when err is set
+	watchers sync.WaitGroup // our goroutines
+}
+
+// Dial connects to the server that listens at path, and negotiates. ctx bounds
+// that alone.
 func Dial(ctx context.Context, path string, cfg *ClientConfig) (*Client, error) {
-	return nil, errs.ErrNotSupported
+	fd, err := connect(ctx, path)
+	if err != nil {
+		return nil, &os.PathError{Op: "connect", Path: path, Err: err}
+	}
+	return NewClient(ctx, fd, cfg)
 }
 
-// NewClient makes a client of the connected socket fd, which it takes over,
-// also when it fails.
+// connect makes a connected socket. A server's backlog may be full for a
+// moment, which a UNIX socket says with EAGAIN when it does not block.
+func connect(ctx context.Context, path string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err := ctx.Err()
+		if err == nil {
+			err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+		}
+		switch err {
+		case nil:
+			return fd, nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+		default:
+			unix.Close(fd)
+			return -1, err
+		}
+	}
+}
+
+// NewClient makes a client of the connected UNIX stream socket fd, which it
+// takes over, also when it fails, and negotiates. ctx bounds the negotiation
+// alone.
 func NewClient(ctx context.Context, fd int, cfg *ClientConfig) (*Client, error) {
-	return nil, errs.ErrNotSupported
+	resolved, err := cfg.resolve()
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	// More files than we asked for are taken and closed, rather than the
+	// connection with them.
+	conn, err := newConn(fd, connConfig{maxFDs: scmMaxFD, messageTime: slice, sendTime: resolved.Timeout})
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		cfg: resolved, conn: conn,
+		mem:    resolved.Memory,
+		fdCall: make(chan struct{}, 1),
+		lost:   make(chan struct{}),
+	}
+	c.calls.init()
+	if c.mem == nil {
+		c.own = true
+		if c.mem, err = translate.New(&translate.Config{MaxMappings: min(c.cfg.MaxMaps, maxStoreMaps)}); err != nil {
+			conn.close()
+			return nil, err
+		}
+	}
+	c.in.init(conn, c.mem)
+	if err := c.negotiate(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	c.watchers.Go(c.watch)
+	if c.twin != nil {
+		c.twinIn.init(c.twin, c.mem)
+		c.watchers.Go(c.serveTwin)
+	}
+	return c, nil
 }
 
-// ServerCaps are what the server said of itself, with the defaults of the
-// specification for what it did not say.
-type ServerCaps struct {
-	Major, Minor  uint16
-	MaxFDs        int    // files that the server takes in a message
-	MaxDataXfer   int    // bytes of one region access
-	PageSizes     uint64 // of mappings, one bit each
-	MaxMaps       int
-	WriteMultiple bool // WriteMulti is understood
-	TwinSocket    bool // the server's commands have a socket of their own
-}
+// maxStoreMaps is what package translate allows a store to hold.
+const maxStoreMaps = 1 << 20
 
 // Server says what the server offered.
-func (c *Client) Server() ServerCaps { return ServerCaps{} }
+func (c *Client) Server() ServerCaps { return c.caps }
 
-// Close ends the connection.
-func (c *Client) Close() error { return nil }
+// Memory is the store that DMA_READ and DMA_WRITE are served from.
+func (c *Client) Memory() *translate.Store { return c.mem }
 
-// Done is closed when the connection is lost.
-func (c *Client) Done() <-chan struct{} { return nil }
+// Done is closed when the connection is lost or closed.
+func (c *Client) Done() <-chan struct{} { return c.lost }
 
-// Err says why the connection was lost.
-func (c *Client) Err() error { return nil }
-
-// DeviceInfo is what a device says of itself.
-type DeviceInfo struct {
-	Flags   wire.DeviceFlags
-	Regions int
-	IRQs    int
+// Err says why the connection was lost: nil while it is not, an errs.ErrGone
+// after. Close makes it one as well.
+func (c *Client) Err() error {
+	c.calls.mu.Lock()
+	defer c.calls.mu.Unlock()
+	return c.calls.err
 }
 
-// DeviceInfo asks what the device is.
-func (c *Client) DeviceInfo(ctx context.Context) (DeviceInfo, error) {
-	return DeviceInfo{}, errs.ErrNotSupported
+// Close ends the connection and waits until no call and no goroutine uses it.
+// Calls under way fail with errs.ErrGone. It must not be called from within a
+// translate.RemoteMemory that the client serves. A second Close does nothing.
+func (c *Client) Close() error {
+	c.lose(errClosedHere)
+	c.watchers.Wait()
+	c.users.Lock()
+	defer c.users.Unlock()
+	c.conn.close()
+	c.in.close()
+	if c.twin != nil {
+		c.twin.close()
+		c.twinIn.close()
+	}
+	if c.own {
+		return c.mem.Close()
+	}
+	return nil
 }
 
-// RegionInfo asks for a region. The file in it, if any, is the caller's.
-func (c *Client) RegionInfo(ctx context.Context, region int) (*mdev.RegionInfo, error) {
-	return nil, errs.ErrNotSupported
-}
-
-// IOFD is a place in a region where a file may be used instead of a write.
-type IOFD struct {
-	mdev.IOEvent
-	Type wire.IOFDType
-	File *os.File // the caller's
-}
-
-// RegionIOFDs asks for the files of a region.
-func (c *Client) RegionIOFDs(ctx context.Context, region int) ([]IOFD, error) {
-	return nil, errs.ErrNotSupported
-}
-
-// IRQInfo asks for an interrupt index.
-func (c *Client) IRQInfo(ctx context.Context, index int) (mdev.IRQInfo, error) {
-	return mdev.IRQInfo{}, errs.ErrNotSupported
-}
-
-// SetIRQs sets interrupts up. The descriptors in req stay the caller's.
-func (c *Client) SetIRQs(ctx context.Context, req mdev.IRQRequest) error { return errs.ErrNotSupported }
-
-// Read reads from a region.
-func (c *Client) Read(ctx context.Context, region int, off uint64, p []byte) error {
-	return errs.ErrNotSupported
-}
-
-// Write writes to a region.
-func (c *Client) Write(ctx context.Context, region int, off uint64, p []byte) error {
-	return errs.ErrNotSupported
-}
-
-// PostWrite writes to a region and does not wait for it.
-func (c *Client) PostWrite(ctx context.Context, region int, off uint64, p []byte) error {
-	return errs.ErrNotSupported
-}
-
-// WriteMulti does several writes of 1 to 8 bytes in one message. It returns
-// how many were done.
-func (c *Client) WriteMulti(ctx context.Context, w []wire.MultiEntry) (int, error) {
-	return 0, errs.ErrNotSupported
-}
-
-// PostWriteMulti is WriteMulti that does not wait.
-func (c *Client) PostWriteMulti(ctx context.Context, w []wire.MultiEntry) error {
-	return errs.ErrNotSupported
-}
-
-// MapDMA lets the device reach mem, by messages.
-func (c *Client) MapDMA(ctx context.Context, iova addr.IOVA, n addr.Len, access addr.Access, mem translate.Memory) error {
-	return errs.ErrNotSupported
-}
-
-// MapDMAFD lets the device reach the file fd from off on. fd stays the
-// caller's, who may close it when the call returns.
-func (c *Client) MapDMAFD(ctx context.Context, iova addr.IOVA, n addr.Len, access addr.Access, fd int, off int64) error {
-	return errs.ErrNotSupported
-}
-
-// UnmapDMA takes one mapping back.
-func (c *Client) UnmapDMA(ctx context.Context, iova addr.IOVA, n addr.Len) error {
-	return errs.ErrNotSupported
-}
-
-// UnmapDMADirty is UnmapDMA that reports what the device wrote: bit n of
-// bitmap is set for page n.
-func (c *Client) UnmapDMADirty(ctx context.Context, iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64) error {
-	return errs.ErrNotSupported
-}
-
-// UnmapAllDMA takes all mappings back.
-func (c *Client) UnmapAllDMA(ctx context.Context) error { return errs.ErrNotSupported }
-
-// Reset resets the device.
-func (c *Client) Reset(ctx context.Context) error { return errs.ErrNotSupported }
-
-// ProbeFeature asks whether the device has a feature, and the operations in
-// ops (wire.FeatureGet, wire.FeatureSet) on it.
-func (c *Client) ProbeFeature(ctx context.Context, f wire.Feature, ops wire.FeatureFlags) error {
-	return errs.ErrNotSupported
-}
-
-// GetFeature gets a feature: n bytes, asked for with req.
-func (c *Client) GetFeature(ctx context.Context, f wire.Feature, req []byte, n int) ([]byte, error) {
-	return nil, errs.ErrNotSupported
-}
-
-// SetFeature sets a feature to data.
-func (c *Client) SetFeature(ctx context.Context, f wire.Feature, data []byte) error {
-	return errs.ErrNotSupported
-}
-
-// Migration asks which kinds of migration the device can do.
-func (c *Client) Migration(ctx context.Context) (mdev.MigrationFlags, error) {
-	return 0, errs.ErrNotSupported
-}
-
-// MigrationState asks for the migration state.
-func (c *Client) MigrationState(ctx context.Context) (mdev.MigState, error) {
-	return 0, errs.ErrNotSupported
-}
-
-// SetMigrationState moves the device to another migration state.
-func (c *Client) SetMigrationState(ctx context.Context, to mdev.MigState) error {
-	return errs.ErrNotSupported
-}
-
-// ReadMigration reads the state of the device; io.EOF ends it.
-func (c *Client) ReadMigration(ctx context.Context, p []byte) (int, error) {
-	return 0, errs.ErrNotSupported
-}
-
-// WriteMigration writes the state of the device.
-func (c *Client) WriteMigration(ctx context.Context, p []byte) error { return errs.ErrNotSupported }
-
-// LogStart starts the log of what the device writes.
-func (c *Client) LogStart(ctx context.Context, pageSize addr.Len, ranges []addr.Range[addr.IOVA]) error {
-	return errs.ErrNotSupported
-}
-
-// LogStop stops the log.
-func (c *Client) LogStop(ctx context.Context) error { return errs.ErrNotSupported }
-
-// LogReport reports and clears what the device wrote.
-func (c *Client) LogReport(ctx context.Context, iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64) error {
-	return errs.ErrNotSupported
+// lose ends the connection for the reason err, unless it has ended before.
+func (c *Client) lose(err error) {
+	if c.calls.lose(err) {
+		close(c.lost)
+	}
+	c.conn.shutdown()
+	if c.twin != nil {
+		c.twin.shutdown()
+	}
 }

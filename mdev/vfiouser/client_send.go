@@ -1,0 +1,159 @@
+//go:build linux
+
+package vfiouser
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/softmdev/softmdev/mdev/errs"
+	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
+)
+
+// transmit sends one message: h, whose Size it sets, then a and b. When it
+// fails nothing was sent, or the connection is lost.
+//
+// It never blocks in the kernel: a server that cannot take more because it
+// wants to be rid of its replies first would wait for us as we for it. In
+// place of that the sender receives, if nobody else does. leads says that the
+// caller does already, and has no hands free.
+func (c *Client) transmit(l callLimit, h wire.Header, a, b []byte, fds []int, leads bool) error {
+	cn := c.conn
+	h.Size = uint32(wire.HeaderLen + len(a) + len(b))
+	for {
+		cn.sendMu.Lock()
+		if cn.broken != nil {
+			cn.sendMu.Unlock()
+			return cn.broken
+		}
+		h.Put(&cn.scratch)
+		cn.setRights(fds)
+		sent, err := cn.trySend(cn.scratch[:], a, b)
+		if err == nil && sent < int(h.Size) && sent > 0 {
+			// The rest has no files and must follow at once.
+			err = c.transmitRest(l, sent, a, b, leads)
+			cn.sendMu.Unlock()
+			if !leads {
+				c.drain()
+			}
+			return err
+		}
+		cn.sendMu.Unlock()
+		if err != errFull {
+			return err
+		}
+		if err := c.waitOutput(l, leads, true); err != nil {
+			return err
+		}
+	}
+}
+
+// transmitRest sends what follows the first n bytes of a message. An error
+// loses the connection: the stream ends in the middle of a message.
+// Precondition: sendMu is held.
+func (c *Client) transmitRest(l callLimit, n int, a, b []byte, leads bool) error {
+	cn := c.conn
+	cn.setRights(nil)
+	head := cn.scratch[:]
+	for {
+		for _, p := range [3]*[]byte{&head, &a, &b} {
+			k := min(n, len(*p))
+			*p, n = (*p)[k:], n-k
+		}
+		if len(head)+len(a)+len(b) == 0 {
+			return nil
+		}
+		var err error
+		n, err = cn.trySend(head, a, b)
+		if err == errFull {
+			n, err = 0, c.waitOutput(l, leads, false)
+		}
+		if err != nil {
+			err = fmt.Errorf("in the middle of a message: %w", err)
+			cn.broken = fmt.Errorf("%w: %w", err, errs.ErrGone)
+			c.lose(cn.broken)
+			return err
+		}
+	}
+}
+
+// errFull says that the socket takes nothing at the moment.
+var errFull = fmt.Errorf("send: %w", unix.EAGAIN)
+
+// trySend sends as much as fits of h, a and b, and what setRights said.
+// Precondition: sendMu is held.
+func (c *conn) trySend(h, a, b []byte) (int, error) {
+	n := 0
+	for _, p := range [3][]byte{h, a, b} {
+		if len(p) > 0 {
+			setIovec(&c.siov[n], p)
+			n++
+		}
+	}
+	c.sm.Iov = &c.siov[0]
+	c.sm.SetIovlen(n)
+	defer clear(c.siov[:]) // keep nothing of the caller's
+	for {
+		sent, errno := sendmsg(c.fd, &c.sm, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		switch errno {
+		case unix.EINTR:
+			continue
+		case 0:
+			return sent, nil
+		case unix.EAGAIN:
+			return 0, errFull
+		case unix.EPIPE, unix.ECONNRESET:
+			return 0, errServerGone
+		}
+		return 0, fmt.Errorf("send: %w", errno)
+	}
+}
+
+// waitOutput waits until the socket takes more, or a slice of time has passed;
+// it receives in the meantime, if nobody does. Where commands of the server's
+// cannot be answered because a message is half sent (whole is false), they are
+// left alone until drain.
+func (c *Client) waitOutput(l callLimit, leads, whole bool) error {
+	if err := l.passed(); err != nil {
+		return err
+	}
+	if leads || c.calls.takeLead(nil) != leading {
+		_, err := pollFD(c.conn.fd, unix.POLLOUT, slice)
+		return err
+	}
+	defer c.calls.leave()
+	h, ok := c.in.header()
+	events := int16(unix.POLLOUT)
+	if whole || !ok || h.Flags.Type() != wire.TypeCommand {
+		events |= unix.POLLIN
+	}
+	got, err := pollFD(c.conn.fd, events, min(slice, max(time.Until(l.at), 0)))
+	if err != nil || got&events&unix.POLLIN == 0 {
+		return err
+	}
+	_, err = c.step(&c.in)
+	for err == nil && whole && c.in.whole() {
+		_, err = c.step(&c.in)
+	}
+	if err != nil {
+		c.lose(err)
+	}
+	return nil
+}
+
+// drain handles what waitOutput has received and left: nobody else may come to
+// look, since the socket says nothing of it.
+func (c *Client) drain() {
+	if c.calls.takeLead(nil) != leading {
+		return
+	}
+	defer c.calls.leave()
+	for c.in.whole() {
+		if _, err := c.step(&c.in); err != nil {
+			c.lose(err)
+			return
+		}
+	}
+}
