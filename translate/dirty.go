@@ -156,7 +156,18 @@ func (s *Store) markReader(id uint32, a, b uint64) {
 //
 // Call it after the write. It may be called from holders and inside sections.
 func (s *Store) MarkDirty(iova addr.IOVA, n addr.Len) {
-	if n == 0 || !s.hot.tracking.Load() {
+	if s.Tracking() {
+		s.markDirty(iova, n)
+	}
+}
+
+// Tracking reports whether the dirty log is on: whether MarkDirty would do
+// anything. It is for those who would have to look for what to mark; like
+// MarkDirty it must be called after the write.
+func (s *Store) Tracking() bool { return s.hot.tracking.Load() }
+
+func (s *Store) markDirty(iova addr.IOVA, n addr.Len) {
+	if n == 0 {
 		return
 	}
 	b := uint64(iova) + uint64(n) - 1

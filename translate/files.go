@@ -166,30 +166,30 @@ func (f *files) newWindow(fd int, first, end uint64, write bool, look *fileLook)
 			return w, nil
 		}
 	}
-	return f.tryWindow(fd, span{first, end}, write, look)
+	return f.tryWindow(fd, filePart{first, end}, write, look)
 }
 
-// span is the bytes [first, end) of a file.
-type span struct{ first, end uint64 }
+// filePart is the bytes [first, end) of a file.
+type filePart struct{ first, end uint64 }
 
 // generous is the window that one would like to have for [first, end): the
 // whole file and room to grow, so that a file that grows takes few windows
 // that are each twice the last one. Of a file that is too large for that, an
 // aligned piece: a few dozen of them fill the space that a store may take.
-func (f *files) generous(first, end uint64, look *fileLook) span {
+func (f *files) generous(first, end uint64, look *fileLook) filePart {
 	if all := max(look.size, end, minWindow); all <= f.maxSpace/4 {
-		return span{0, 1 << bits.Len64(all-1)}
+		return filePart{0, 1 << bits.Len64(all-1)}
 	}
 	piece := max(uint64(1)<<bits.Len64(f.maxSpace/64)>>1, look.block)
-	return span{first, end}.outward(piece)
+	return filePart{first, end}.outward(piece)
 }
 
 // outward is s with its ends moved to multiples of unit, a power of two.
-func (s span) outward(unit uint64) span {
-	return span{s.first &^ (unit - 1), (s.end + unit - 1) &^ (unit - 1)}
+func (s filePart) outward(unit uint64) filePart {
+	return filePart{s.first &^ (unit - 1), (s.end + unit - 1) &^ (unit - 1)}
 }
 
-func (f *files) tryWindow(fd int, s span, write bool, look *fileLook) (*fileWindow, error) {
+func (f *files) tryWindow(fd int, s filePart, write bool, look *fileLook) (*fileWindow, error) {
 	s = s.outward(look.block)
 	n := s.end - s.first
 	if n > f.maxSpace-f.space {
