@@ -46,8 +46,9 @@ const patience = 20 * time.Second
 // A driver drives the device of a machine.
 type driver struct {
 	machine
-	regs *window
-	next uint32 // the vector of the next command: they take turns
+	regs  *window
+	next  uint32  // the vector of the next command: they take turns
+	proof *buffer // what alive writes into
 }
 
 func newDriver(m machine) (*driver, error) {
@@ -128,14 +129,17 @@ func (d *driver) alive() error {
 	if id := d.regs.read32(regID); id != demoID {
 		return fmt.Errorf("ID %#x", id)
 	}
-	b, err := d.buffer(pageSize)
-	if err != nil {
+	if d.proof == nil {
+		var err error
+		if d.proof, err = d.buffer(pageSize); err != nil {
+			return err
+		}
+	}
+	clear(d.proof.mem)
+	if err := d.fill(d.proof.addr, 0x5a, pageSize); err != nil {
 		return err
 	}
-	if err := d.fill(b.addr, 0x5a, pageSize); err != nil {
-		return err
-	}
-	return uniform(b.mem, 0x5a)
+	return uniform(d.proof.mem, 0x5a)
 }
 
 func uniform(mem []byte, value byte) error {

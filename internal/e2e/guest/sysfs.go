@@ -216,7 +216,7 @@ func (m *sysfs) disarm() error { return m.enableMSIX(0) }
 func (m *sysfs) enableMSIX(bit uint32) error {
 	at, err := capability(m, capMSIX)
 	if err != nil || at == 0 {
-		return fmt.Errorf("MSI-X capability at %#x: %w", at, err)
+		return fmt.Errorf("MSI-X capability at %#x, %v", at, err)
 	}
 	control, err := m.readConfig(at+2, 2)
 	if err != nil {

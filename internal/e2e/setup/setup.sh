@@ -11,7 +11,8 @@
 #
 # It may be run again at any time, also by several at once: what is there
 # already is kept, and a run that was cut short leaves nothing that a later one
-# takes for complete.
+# takes for complete. It exits with 3 where it cannot do its work, and says why:
+# no tool, no mirror, no network.
 set -euo pipefail
 # Raise it when what this script makes changes.
 version=1
@@ -24,6 +25,7 @@ dir=$(cd "$dir" && pwd)
 began=$SECONDS
 say() { echo "setup: $* (at $((SECONDS - began))s)" >&2; }
 fail() { echo "setup: $*" >&2; exit 1; }
+unavailable() { echo "setup: not possible here: $*" >&2; exit 3; }
 
 exec 9>"$dir/lock"
 flock 9
@@ -33,14 +35,15 @@ if [ "$(cat "$dir/ready" 2>/dev/null)" = "$version" ]; then
 fi
 rm -f "$dir/ready"
 
+[ "$(uname -m)" = x86_64 ] || unavailable "the programs are for x86_64, this is $(uname -m)"
 for tool in apt-get apt-cache dpkg-deb tar xz; do
-  command -v "$tool" >/dev/null || fail "no $tool on this system"
+  command -v "$tool" >/dev/null || unavailable "no $tool"
 done
 mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' |
   grep -v security | grep '/debian/\?$' | head -1 || true)}
-[ -n "$mirror" ] || fail "no Debian mirror in apt's configuration; set MIRROR"
+[ -n "$mirror" ] || unavailable "no Debian mirror in apt's configuration; set MIRROR"
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
-[ -e "$keys" ] || fail "no $keys, by which packages are verified"
+[ -e "$keys" ] || unavailable "no $keys, by which packages are verified"
 
 # apt with lists, cache and status of its own. An empty status makes it fetch
 # every library that QEMU needs, whatever the host has.
@@ -53,12 +56,12 @@ options=(-qq
   -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
   -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status"
   -o Dir::State::extended_states="$apt/extended" -o Dir::Cache="$apt/cache"
-  -o Dir::Log="$apt" -o Debug::NoLocking=1 -o APT::Sandbox::User=
+  -o Dir::Log="$apt" -o APT::Sandbox::User=
   -o APT::Install-Recommends=0 -o APT::Architecture=amd64 -o APT::Architectures::=amd64
   -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
   -o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false -o Acquire::Retries=3)
 say "package lists of $suite"
-apt-get "${options[@]}" update
+apt-get "${options[@]}" update || unavailable "the mirror does not answer"
 
 image=$(apt-cache "${options[@]}" depends linux-image-amd64 |
   sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
@@ -69,9 +72,12 @@ kernel=${image#linux-image-}
 # made here. So it is fetched by itself, together with the packages that newer
 # versions split its modules into.
 say "QEMU of $suite-backports, $image"
-apt-get "${options[@]}" -y --download-only -t "$suite-backports" install qemu-system-x86
-(cd "$apt/cache/archives" && apt-get "${options[@]}" download "$image" busybox-static \
-  $(apt-cache "${options[@]}" depends "$image" | sed -n 's/.*Depends: \(linux-\(modules\|binary\)-[0-9].*\)/\1/p'))
+apt-get "${options[@]}" -y --download-only -t "$suite-backports" install qemu-system-x86 ||
+  unavailable "no QEMU from the mirror"
+parts=$(apt-cache "${options[@]}" depends "$image" | sed -n 's/.*Depends: \(linux-\(modules\|binary\)-[0-9].*\)/\1/p')
+# shellcheck disable=SC2086 # a list of words
+(cd "$apt/cache/archives" && apt-get "${options[@]}" download "$image" busybox-static $parts) ||
+  unavailable "no kernel from the mirror"
 
 say "unpacking"
 root=$dir/root
