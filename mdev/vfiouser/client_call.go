@@ -16,7 +16,8 @@ import (
 // clientCall is one command and what becomes of it.
 type clientCall struct {
 	cmd  wire.Command
-	id   uint16   // while it is in the table
+	id   uint16 // while it is in the table
+	head [wire.HeaderLen]byte
 	req  [40]byte // start of the request's payload
 	nreq int
 	body []byte // of the request, behind req
@@ -59,6 +60,21 @@ func (k *clientCall) signal() {
 // maxClientCalls bounds the commands under way. It is below the number of message
 // ids, so that an id is never in use twice.
 const maxClientCalls = 1 << 15
+
+// message is what k sends. It has an id.
+func (k *clientCall) message(flags wire.Flags) pieces {
+	p := pieces{k.head[:], k.req[:k.nreq], k.body}
+	wire.Header{ID: k.id, Command: k.cmd, Size: uint32(p.len()), Flags: flags}.Put(&k.head)
+	return p
+}
+
+// checkEmpty checks a reply that has no payload.
+func checkEmpty(k *clientCall) error {
+	if k.size != 0 {
+		return badReply("%d bytes of payload", k.size)
+	}
+	return nil
+}
 
 // callTable knows the commands that wait for a reply.
 type callTable struct {
@@ -143,12 +159,13 @@ func (t *callTable) freshID() uint16 {
 	}
 }
 
-// postedID is an id for a message that has no reply.
-func (t *callTable) postedID() (uint16, error) {
+// post gives k an id, though it has no reply.
+func (t *callTable) post(k *clientCall) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.entered++
-	return t.freshID(), t.err
+	k.id = t.freshID()
+	return t.err
 }
 
 // count is how many commands there have been.
@@ -195,6 +212,17 @@ func (t *callTable) withdraw(k *clientCall) {
 	if k.state.Load() == callSent {
 		t.remove(k)
 		k.state.Store(callIdle)
+	}
+}
+
+// end ends k with err, because it could not be sent.
+func (t *callTable) end(k *clientCall, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if k.state.Load() == callSent {
+		t.remove(k)
+		k.err = err
+		k.state.Store(callDone)
 	}
 }
 
@@ -280,7 +308,7 @@ func (c *Client) start(l callLimit, k *clientCall) error {
 	}
 	err := c.calls.enter(k)
 	if err == nil {
-		if err = c.transmit(l, wire.Header{ID: k.id, Command: k.cmd}, k.req[:k.nreq], k.body, k.send, false); err != nil {
+		if err = c.transmit(l, k.message(0), k.send, false); err != nil {
 			c.calls.withdraw(k)
 		}
 	}

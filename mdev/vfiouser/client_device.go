@@ -65,8 +65,8 @@ func (c *Client) Reset(ctx context.Context) error {
 	k := c.calls.get(wire.CmdDeviceReset)
 	defer c.calls.put(k)
 	err := c.roundTrip(ctx, k)
-	if err == nil && k.size != 0 {
-		err = badReply("%d bytes of payload", k.size)
+	if err == nil {
+		err = checkEmpty(k)
 	}
 	if err != nil {
 		return fail(wire.CmdDeviceReset, "", err)
@@ -146,8 +146,8 @@ func (c *Client) setIRQs(ctx context.Context, req mdev.IRQRequest, data []byte) 
 	}.Append(k.req[:0]))
 	k.body, k.send = data, req.FDs
 	err := c.roundTrip(ctx, k)
-	if err == nil && k.size != 0 {
-		err = badReply("%d bytes of payload", k.size)
+	if err == nil {
+		err = checkEmpty(k)
 	}
 	if err != nil {
 		return fail(wire.CmdSetIRQs, setText(&req), err)

@@ -61,8 +61,8 @@ func (c *Client) mapDMA(ctx context.Context, m clientMapping) error {
 	defer c.calls.put(k)
 	err := c.prepareMap(k, &m)
 	if err == nil {
-		if err = c.roundTrip(ctx, k); err == nil && k.size != 0 {
-			err = badReply("%d bytes of payload", k.size)
+		if err = c.roundTrip(ctx, k); err == nil {
+			err = checkEmpty(k)
 		}
 		if err != nil {
 			c.forget(&m)
@@ -159,8 +159,7 @@ func (c *Client) unmap(ctx context.Context, u wire.DMAUnmap, pageSize addr.Len, 
 		if err = c.roundTrip(ctx, k); err == nil {
 			err = checkUnmap(k, &u, bitmap)
 		}
-		// What the server does not have it will not ask for.
-		if err == nil || u.Flags == 0 && errors.Is(err, unix.ENOENT) {
+		if isGone(err) {
 			if here := c.unmapHere(ctx, &u, pageSize, bitmap); err == nil {
 				err = here
 			}
@@ -171,6 +170,10 @@ func (c *Client) unmap(ctx context.Context, u wire.DMAUnmap, pageSize addr.Len, 
 	}
 	return nil
 }
+
+// isGone reports whether a command that ended with err leaves the server
+// without the mapping: what it does not have it will not ask for.
+func isGone(err error) bool { return err == nil || err == refusal(unix.ENOENT) }
 
 func prepareUnmap(k *clientCall, u *wire.DMAUnmap, pageSize addr.Len, bitmap []uint64) error {
 	if u.Flags&wire.UnmapDirtyBitmap == 0 {

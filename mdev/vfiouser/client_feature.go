@@ -158,10 +158,7 @@ func (c *Client) writeMigration(ctx context.Context, p []byte) error {
 	if err := c.roundTrip(ctx, k); err != nil {
 		return err
 	}
-	if k.size != 0 {
-		return badReply("%d bytes of payload", k.size)
-	}
-	return nil
+	return checkEmpty(k)
 }
 
 // LogStart starts the log of what is written to the ranges, or to everything

@@ -32,6 +32,7 @@ type inbox struct {
 
 	reader *translate.Reader // for what the server reads and writes
 	answer []byte            // scratch: the data of a reply to DMA_READ
+	head   [wire.HeaderLen]byte
 	ack    [wire.DMAAccessLen]byte
 }
 

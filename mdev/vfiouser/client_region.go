@@ -107,11 +107,10 @@ func (c *Client) post(ctx context.Context, k *clientCall) error {
 	if ctx.Err() != nil {
 		return noReply(ctx)
 	}
-	id, err := c.calls.postedID()
-	if err != nil {
+	if err := c.calls.post(k); err != nil {
 		return err
 	}
-	return c.transmit(l, wire.Header{ID: id, Command: k.cmd, Flags: wire.NoReply}, k.req[:k.nreq], k.body, nil, false)
+	return c.transmit(l, k.message(wire.NoReply), nil, false)
 }
 
 // regionCall is a command about the bytes p at off of a region.

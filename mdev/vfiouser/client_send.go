@@ -12,33 +12,44 @@ import (
 	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
 )
 
-// transmit sends one message: h, whose Size it sets, then a and b. When it
-// fails nothing was sent, or the connection is lost.
+// pieces of a message: the header, the start of the payload, the rest of it; or
+// whole messages in one piece. Any may be empty.
+type pieces [3][]byte
+
+func (p *pieces) len() int { return len(p[0]) + len(p[1]) + len(p[2]) }
+
+// advance drops the first n bytes.
+func (p *pieces) advance(n int) {
+	for i := range p {
+		k := min(n, len(p[i]))
+		p[i], n = p[i][k:], n-k
+	}
+}
+
+// transmit sends p, which is a message, with files, or messages without. When
+// it fails nothing was sent, or the connection is lost.
 //
 // It never blocks in the kernel: a server that cannot take more because it
 // wants to be rid of its replies first would wait for us as we for it. In
 // place of that the sender receives, if nobody else does. leads says that the
 // caller does already, and has no hands free.
-func (c *Client) transmit(l callLimit, h wire.Header, a, b []byte, fds []int, leads bool) error {
+func (c *Client) transmit(l callLimit, p pieces, fds []int, leads bool) error {
 	cn := c.conn
-	h.Size = uint32(wire.HeaderLen + len(a) + len(b))
 	for {
 		cn.sendMu.Lock()
-		if cn.broken != nil {
-			cn.sendMu.Unlock()
-			return cn.broken
-		}
-		h.Put(&cn.scratch)
-		cn.setRights(fds)
-		sent, err := cn.trySend(cn.scratch[:], a, b)
-		if err == nil && sent < int(h.Size) && sent > 0 {
-			// The rest has no files and must follow at once.
-			err = c.transmitRest(l, sent, a, b, leads)
-			cn.sendMu.Unlock()
-			if !leads {
-				c.drain()
+		err := cn.broken
+		if err == nil {
+			var sent int
+			cn.setRights(fds)
+			if sent, err = cn.trySend(&p); err == nil && sent < p.len() {
+				p.advance(sent)
+				err = c.transmitRest(l, p, leads)
+				cn.sendMu.Unlock()
+				if !leads {
+					c.drain()
+				}
+				return err
 			}
-			return err
 		}
 		cn.sendMu.Unlock()
 		if err != errFull {
@@ -50,25 +61,15 @@ func (c *Client) transmit(l callLimit, h wire.Header, a, b []byte, fds []int, le
 	}
 }
 
-// transmitRest sends what follows the first n bytes of a message. An error
-// loses the connection: the stream ends in the middle of a message.
-// Precondition: sendMu is held.
-func (c *Client) transmitRest(l callLimit, n int, a, b []byte, leads bool) error {
+// transmitRest sends what is left of a message. An error loses the connection:
+// the stream ends in the middle of it. Precondition: sendMu is held.
+func (c *Client) transmitRest(l callLimit, p pieces, leads bool) error {
 	cn := c.conn
-	cn.setRights(nil)
-	head := cn.scratch[:]
-	for {
-		for _, p := range [3]*[]byte{&head, &a, &b} {
-			k := min(n, len(*p))
-			*p, n = (*p)[k:], n-k
-		}
-		if len(head)+len(a)+len(b) == 0 {
-			return nil
-		}
-		var err error
-		n, err = cn.trySend(head, a, b)
+	cn.setRights(nil) // they went with the first byte
+	for p.len() > 0 {
+		n, err := cn.trySend(&p)
 		if err == errFull {
-			n, err = 0, c.waitOutput(l, leads, false)
+			err = c.waitOutput(l, leads, false)
 		}
 		if err != nil {
 			err = fmt.Errorf("in the middle of a message: %w", err)
@@ -76,19 +77,21 @@ func (c *Client) transmitRest(l callLimit, n int, a, b []byte, leads bool) error
 			c.lose(cn.broken)
 			return err
 		}
+		p.advance(n)
 	}
+	return nil
 }
 
 // errFull says that the socket takes nothing at the moment.
 var errFull = fmt.Errorf("send: %w", unix.EAGAIN)
 
-// trySend sends as much as fits of h, a and b, and what setRights said.
-// Precondition: sendMu is held.
-func (c *conn) trySend(h, a, b []byte) (int, error) {
+// trySend sends as much of p as fits, and what setRights said. Precondition:
+// sendMu is held.
+func (c *conn) trySend(p *pieces) (int, error) {
 	n := 0
-	for _, p := range [3][]byte{h, a, b} {
-		if len(p) > 0 {
-			setIovec(&c.siov[n], p)
+	for _, b := range p {
+		if len(b) > 0 {
+			setIovec(&c.siov[n], b)
 			n++
 		}
 	}

@@ -40,7 +40,10 @@ func (c *Client) serve(in *inbox, h wire.Header, body []byte) error {
 	if in != &c.in {
 		return in.conn.send(r, head, data, nil)
 	}
-	return c.transmit(callLimit{context.Background(), time.Now().Add(c.cfg.Timeout)}, r, head, data, nil, true)
+	p := pieces{in.head[:], head, data}
+	r.Size = uint32(p.len())
+	r.Put(&in.head)
+	return c.transmit(callLimit{context.Background(), time.Now().Add(c.cfg.Timeout)}, p, nil, true)
 }
 
 // access does the access to memory that a command of the server's asks for.
