@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/softmdev/softmdev/ccw"
-	"github.com/softmdev/softmdev/ccw/channel"
 	"github.com/softmdev/softmdev/ccw/channel/scripted"
 	"github.com/softmdev/softmdev/ccw/cio"
 	"github.com/softmdev/softmdev/internal/recording"
@@ -72,6 +71,8 @@ type machine struct {
 	pinner *pinning.Pinner
 	subs   map[string]*sub
 	models map[string]*model
+	// observe, if not nil, is told of each program by the device that ran it.
+	observe func(key string, x *ccw.Submission)
 }
 
 // sub is one mediated subchannel.
@@ -86,6 +87,16 @@ type sub struct {
 	// status) is gone when the program ends.
 	irb    cio.IRB
 	tested bool
+	held   func() // the run of a program that is to be stopped before it
+}
+
+// dispatch runs a program, unless it is to be stopped before.
+func (s *sub) dispatch(run func()) {
+	if s.gate.where == stopPending {
+		s.held = run
+		return
+	}
+	run()
 }
 
 // interrupt is the guest's handler of I/O interruptions.
@@ -182,13 +193,17 @@ func (m *machine) sub(rec *recording.Record) (*sub, error) {
 		}
 	}
 	s = &sub{gate: &gate{Device: m.models[key].dev}, pmcw: pmcw}
-	dev, err := ccw.New(s.gate, ccw.Config{
-		Name: key, Store: m.store, Pinner: m.pinner, Space: m.space, PMCW: &pmcw, Interrupt: s.interrupt,
-	})
+	cfg := ccw.Config{
+		Name: key, Store: m.store, Pinner: m.pinner, Space: m.space, PMCW: &pmcw, Interrupt: s.interrupt, Dispatch: s.dispatch,
+	}
+	if m.observe != nil {
+		cfg.Observe = func(x *ccw.Submission) { m.observe(key, x) }
+	}
+	dev, err := ccw.New(s.gate, cfg)
 	if err != nil {
 		return nil, err
 	}
-	s.dev, s.gate.sub = dev, dev
+	s.dev = dev
 	m.subs[key] = s
 	return s, nil
 }
@@ -211,37 +226,6 @@ func sameSubchannel(a, b cio.PMCW) bool {
 	return a == b
 }
 
-// gate stands between the channel subsystem and a model. It stops a program
-// where the recording says that HALT or CLEAR SUBCHANNEL stopped it.
-type gate struct {
-	channel.Device
-	sub  *ccw.Device
-	stop func(*ccw.Device) cio.CC // nil: nothing stops it
-	at   int                      // operation during which it is stopped
-	op   int
-}
-
-func (g *gate) arm(r *prepared) {
-	g.op, g.stop = 0, nil
-	switch r.rec.End {
-	case recording.Halted:
-		g.stop = (*ccw.Device).Halt
-	case recording.Cleared:
-		g.stop = (*ccw.Device).Clear
-	}
-	g.at = len(r.p.ops) - 1
-}
-
-// Execute implements [channel.Device].
-func (g *gate) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus {
-	op := g.op
-	g.op++
-	if g.stop != nil && op == g.at {
-		g.stop(g.sub)
-	}
-	return g.Device.Execute(cmd, x)
-}
-
 // ran is what came of running one record.
 type ran struct {
 	irb   cio.IRB
@@ -258,7 +242,13 @@ func (m *machine) run(r *prepared, s *sub) (out ran) {
 		b(r)
 	}
 	before := s.dev.Counts()
-	s.gate.arm(r)
+	s.gate.arm(r, func() {
+		if r.rec.End == recording.Halted {
+			s.dev.Halt()
+		} else {
+			s.dev.Clear()
+		}
+	})
 	resume := r.rec.Op == recording.ResumeSubchannel
 	if !resume && s.suspended {
 		// The record that resumed it is not in the file.
@@ -274,6 +264,11 @@ func (m *machine) run(r *prepared, s *sub) (out ran) {
 		cc, err = s.dev.Resume()
 	} else {
 		cc, err = s.dev.Start(&r.orb)
+	}
+	if run := s.held; run != nil {
+		s.held = nil
+		s.gate.halt()
+		run()
 	}
 	if err == nil && cc == 0 && !s.tested {
 		// Suspension without an interruption (ORB U bit) leaves a status all

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/softmdev/softmdev/ccw"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
@@ -149,6 +150,9 @@ func (m *machine) replay(s *Scenario, i int, careful bool, look func(*Inspection
 	res := &Result{
 		File: s.File, Line: r.line, Scenario: s.Name, Seq: rec.Seq, Name: rec.Name, Device: rec.Device.Key(),
 		Emulated: m.models[rec.Device.Key()].emulated,
+	}
+	if s.observe != nil {
+		m.observe = func(key string, x *ccw.Submission) { s.observe(rec.Seq, key, x) }
 	}
 	sub, err := m.sub(rec)
 	if err != nil {

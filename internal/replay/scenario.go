@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/softmdev/softmdev/ccw"
 	"github.com/softmdev/softmdev/internal/recording"
 	"github.com/softmdev/softmdev/iommu"
 	"github.com/softmdev/softmdev/translate/addr"
@@ -74,6 +75,8 @@ type Scenario struct {
 	images map[string][]byte
 	// hook, set by tests, runs between a program and its comparison.
 	hook func(m *machine, seq int)
+	// observe, set by tests, sees each program as its device submitted it.
+	observe func(seq int, key string, x *ccw.Submission)
 }
 
 // Records is the number of records.

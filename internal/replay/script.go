@@ -59,6 +59,9 @@ func (p *program) scriptOp(op *operation, last bool) scripted.Op {
 	list, _ := p.opAreas(op)
 	if op.cmd.Class(p.f1).Input() {
 		out.Data = p.delivered(list, out.Moved)
+		if p.rec.Source == recording.LiveSource && !checked {
+			return out // what is not in memory was passed over
+		}
 		if status&cio.UnitCheck != 0 && !checked {
 			// A rejected command leaves a residual of zero in some
 			// recordings, but moved nothing.
@@ -70,6 +73,8 @@ func (p *program) scriptOp(op *operation, last bool) scripted.Op {
 	switch n := p.taken(list, out.Moved); {
 	case checked:
 		out.Fetch = out.Moved
+	case p.rec.Source == recording.LiveSource:
+		out.Fetch = n // likewise
 	case op.cmd.Class(p.f1) == cio.ClassControl && n == 0 && out.Moved > 0 && len(list) > 0:
 		// Nothing was fetched, so this is an immediate operation, whatever
 		// residual was recorded.

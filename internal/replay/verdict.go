@@ -230,5 +230,15 @@ func hexRow(b []byte) string {
 	return fmt.Sprintf("% x", b)
 }
 
+// primary reports whether e shows primary status: that a start function had
+// begun when it ended.
+func primary(e *recording.Expect) bool {
+	if e == nil || e.SCSW == nil {
+		return false
+	}
+	w := cio.SCSW(*e.SCSW)
+	return w.Control()&cio.PrimaryStatus != 0
+}
+
 // unchecked reports whether rec says too little for a verdict.
 func unchecked(rec *recording.Record) bool { return !rec.Expect.Complete() }
