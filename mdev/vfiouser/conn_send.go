@@ -53,12 +53,16 @@ func (c *conn) sendBytes(b []byte) error {
 	return c.broken
 }
 
+// sendWhole is how long a message may be to be left to one system call. The
+// kernel takes up to so much in one piece, and limits the wait for each piece,
+// not for all of a message.
+const sendWhole = 16 << 10
+
 func (c *conn) sendLocked(h, a, b []byte, fds []int) error {
 	c.setRights(fds)
-	var begun time.Time
+	var deadline time.Time // set where a message is not sent at once
 	for {
-		n := 0
-		total := 0
+		n, total := 0, 0
 		for _, p := range [3][]byte{h, a, b} {
 			if len(p) > 0 {
 				setIovec(&c.siov[n], p)
@@ -71,7 +75,11 @@ func (c *conn) sendLocked(h, a, b []byte, fds []int) error {
 		}
 		c.sm.Iov = &c.siov[0]
 		c.sm.SetIovlen(n)
-		sent, errno := sendmsg(c.fd, &c.sm, unix.MSG_NOSIGNAL)
+		flags := unix.MSG_NOSIGNAL
+		if total > sendWhole {
+			flags |= unix.MSG_DONTWAIT
+		}
+		sent, errno := sendmsg(c.fd, &c.sm, flags)
 		switch errno {
 		case 0:
 			if sent == total {
@@ -82,21 +90,40 @@ func (c *conn) sendLocked(h, a, b []byte, fds []int) error {
 				k := min(sent, len(*p))
 				*p, sent = (*p)[k:], sent-k
 			}
-			now := time.Now()
-			if begun.IsZero() {
-				begun = now
-			} else if now.Sub(begun) > c.cfg.sendTime {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			if total <= sendWhole { // SO_SNDTIMEO has passed
 				return errStalled
 			}
-		case unix.EINTR:
-		case unix.EAGAIN: // SO_SNDTIMEO has passed
-			return errStalled
 		case unix.EPIPE, unix.ECONNRESET:
 			return io.ErrClosedPipe
 		default:
 			return fmt.Errorf("send: %w", errno)
 		}
+		if deadline.IsZero() {
+			deadline = time.Now().Add(c.cfg.sendTime)
+		}
+		if err := c.waitToSend(time.Until(deadline)); err != nil {
+			return err
+		}
 	}
+}
+
+// waitToSend waits until more can be sent, for d at most.
+func (c *conn) waitToSend(d time.Duration) error {
+	if d <= 0 {
+		return errStalled
+	}
+	fds := [1]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(fds[:], int((d+time.Millisecond-1)/time.Millisecond))
+	switch {
+	case err == unix.EINTR || n > 0:
+		return nil
+	case err != nil:
+		return fmt.Errorf("send: %w", err)
+	}
+	return errStalled
 }
 
 // setRights puts fds into the control message of what is sent next.
