@@ -49,7 +49,7 @@ func TestReceiveInPieces(t *testing.T) {
 		for i, n := range sizes {
 			stream = append(stream, frame(uint16(i), wire.CmdMigDataWrite, 0, bytes.Repeat([]byte{byte(i + 1)}, n))...)
 		}
-		go func() {
+		background(t, func() {
 			for len(stream) > 0 {
 				n := min(step, len(stream))
 				if p.tryWrite(stream[:n]) != nil {
@@ -57,7 +57,7 @@ func TestReceiveInPieces(t *testing.T) {
 				}
 				stream = stream[n:]
 			}
-		}()
+		})
 		var m message
 		for i, n := range sizes {
 			require.NoError(t, c.recv(&m), "step %d", step)
@@ -217,20 +217,20 @@ func TestReceiveTime(t *testing.T) {
 	const limit = 50 * time.Millisecond
 	t.Run("idle", func(t *testing.T) {
 		c, p := testConn(t, connConfig{messageTime: limit})
-		go func() {
+		background(t, func() {
 			time.Sleep(4 * limit)
 			_ = p.tryWrite(frame(1, wire.CmdDeviceReset, 0, nil))
-		}()
+		})
 		var m message
 		require.NoError(t, c.recv(&m))
 	})
 	t.Run("non-blocking behind our back", func(t *testing.T) {
 		c, p := testConn(t, connConfig{messageTime: limit})
 		require.NoError(t, unix.SetNonblock(c.fd, true))
-		go func() {
+		background(t, func() {
 			time.Sleep(2 * limit)
 			_ = p.tryWrite(frame(1, wire.CmdDeviceReset, 0, nil))
-		}()
+		})
 		var m message
 		require.NoError(t, c.recv(&m))
 	})
@@ -280,7 +280,7 @@ func TestSend(t *testing.T) {
 	require.NoError(t, unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096))
 	file := memFile(t, 0)
 	sizes := []int{0, 1, 16, 4096, 100_000, 1 << 20}
-	go func() {
+	background(t, func() {
 		for i, n := range sizes {
 			b := bytes.Repeat([]byte{byte(i)}, n)
 			if c.send(wire.Header{ID: uint16(i), Command: wire.CmdRegionRead, Flags: wire.TypeReply}, b[:n/3], b[n/3:], []int{file, file}[:i%3]) != nil {
@@ -290,7 +290,7 @@ func TestSend(t *testing.T) {
 				return
 			}
 		}
-	}()
+	})
 	for i, n := range sizes {
 		h, body, files := p.next()
 		require.Equal(t, wire.Header{ID: uint16(i), Command: wire.CmdRegionRead, Flags: wire.TypeReply, Size: uint32(16 + n)}, h)
@@ -350,10 +350,10 @@ func TestSendEnds(t *testing.T) {
 // time.
 func TestShutdown(t *testing.T) {
 	c, _ := testConn(t, connConfig{})
-	go func() {
+	background(t, func() {
 		time.Sleep(20 * time.Millisecond)
 		c.shutdown()
-	}()
+	})
 	var m message
 	require.ErrorIs(t, c.recv(&m), io.EOF)
 	c.close()

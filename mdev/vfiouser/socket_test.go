@@ -191,3 +191,13 @@ func sameFile(t testing.TB, a, b int) {
 	require.NoError(t, unix.Fstat(b, &y))
 	require.Equal(t, [2]uint64{x.Dev, x.Ino}, [2]uint64{y.Dev, y.Ino})
 }
+
+// background runs f on a goroutine that the test does not outlive.
+func background(t testing.TB, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	t.Cleanup(func() { <-done })
+}
