@@ -3,13 +3,11 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -28,9 +26,7 @@ func (d *Daemon) ServeControl(ctx context.Context, sock *Socket) error {
 	if !sock.Listening {
 		return fmt.Errorf("%s does not listen: %w", sock.Name, errs.ErrInvalid)
 	}
-	f := os.NewFile(uintptr(sock.takeFD()), sock.Name)
-	l, err := net.FileListener(f) // a copy
-	f.Close()
+	l, err := sock.listener()
 	if err != nil {
 		return fmt.Errorf("%s: %w", sock.Name, err)
 	}
@@ -56,9 +52,10 @@ func (d *Daemon) ServeControl(ctx context.Context, sock *Socket) error {
 		}
 	}()
 	err = srv.Serve(&limited{l, make(chan struct{}, maxConnections), ctx})
+	told := ctx.Err() != nil
 	cancel()
 	<-stopped
-	if errors.Is(err, http.ErrServerClosed) {
+	if told {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", sock.Name, err)

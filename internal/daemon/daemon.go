@@ -210,7 +210,9 @@ func (d *Daemon) unclaim(s *served, failure error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.served, s.id)
-	d.failed = cmp.Or(d.failed, failure)
+	if d.failed == nil {
+		d.failed = failure
+	}
 	close(d.ended)
 	d.ended = make(chan struct{})
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -86,29 +87,23 @@ func Listen(path string, mode fs.FileMode) (_ *Socket, err error) {
 }
 
 // FromFD takes over a file descriptor that is a UNIX stream socket, listening
-// or connected. It is closed if it is neither.
+// or connected. Where it is something else, it stays the caller's.
 func FromFD(fd int) (*Socket, error) {
 	name := fmt.Sprintf("fd:%d", fd)
-	if fd < 0 {
-		return nil, fmt.Errorf("%s: %w", name, errs.ErrInvalid)
-	}
 	option := func(what int) (int, error) { return unix.GetsockoptInt(fd, unix.SOL_SOCKET, what) }
 	domain, err := option(unix.SO_DOMAIN)
 	switch {
 	case errors.Is(err, unix.EBADF):
 		return nil, fmt.Errorf("%s is not open: %w", name, errs.ErrInvalid)
 	case err != nil:
-		unix.Close(fd)
 		return nil, fmt.Errorf("%s is not a socket: %w", name, errs.ErrInvalid)
 	}
 	kind, _ := option(unix.SO_TYPE)
 	if domain != unix.AF_UNIX || kind != unix.SOCK_STREAM {
-		unix.Close(fd)
 		return nil, fmt.Errorf("%s is not a UNIX stream socket: %w", name, errs.ErrInvalid)
 	}
 	listening, _ := option(unix.SO_ACCEPTCONN)
 	if _, err := unix.Getpeername(fd); listening == 0 && err != nil {
-		unix.Close(fd)
 		return nil, fmt.Errorf("%s neither listens nor is connected: %w", name, errs.ErrInvalid)
 	}
 	unix.CloseOnExec(fd)
@@ -133,6 +128,19 @@ func (s *Socket) takeFD() int {
 	fd := s.fd
 	s.fd = -1
 	return fd
+}
+
+// listener is a copy of the socket for package net. The socket itself stays
+// open until its file is removed: as long as it is, no other file can have the
+// number by which that is recognized.
+func (s *Socket) listener() (net.Listener, error) {
+	fd, err := unix.FcntlInt(uintptr(s.fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), s.Name)
+	defer f.Close()
+	return net.FileListener(f) // makes a copy of its own
 }
 
 func (s *Socket) unlink() {
