@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/softmdev/softmdev/internal/recording"
+	"github.com/softmdev/softmdev/mdev/mdevctl"
 )
 
 // Exit codes. They are part of the interface.
@@ -28,6 +29,16 @@ const (
 
 // cli is the command line.
 type cli struct {
+	Serve    serveCmd    `cmd:"" help:"Serve devices to VMMs over vfio-user."`
+	Types    typesCmd    `cmd:"" help:"List types of devices."`
+	List     listCmd     `cmd:"" help:"List devices, or watch them."`
+	Create   createCmd   `cmd:"" help:"Make a device."`
+	Start    startCmd    `cmd:"" help:"Serve a device: made before, defined, or new."`
+	Stop     stopCmd     `cmd:"" help:"Remove a device."`
+	Define   defineCmd   `cmd:"" help:"Write the definition of a device."`
+	Modify   modifyCmd   `cmd:"" help:"Change the definition of a device."`
+	Undefine undefineCmd `cmd:"" help:"Remove the definition of a device."`
+
 	Replay   replayCmd   `cmd:"" help:"Translate, pin, execute and compare recorded programs."`
 	Inspect  inspectCmd  `cmd:"" help:"Show a program as the guest wrote it and as hardware got it."`
 	Minimize minimizeCmd `cmd:"" help:"Write the smallest recording that still shows a difference."`
@@ -65,7 +76,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		kong.Name("mdev"),
 		kong.Description("Mediated devices whose DMA is policed in software: replay what real guests submitted, "+
 			"see how it is translated, find the smallest program that goes wrong."),
-		kong.Vars{"version": version()},
+		kong.Vars{"version": version(), "root": mdevctl.DefaultRoot, "stop": defaultStop.String()},
 		kong.Writers(stdout, stderr),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Exit(func(code int) { done = code; panic(leave{}) }),
@@ -101,6 +112,7 @@ func report(err error, stderr io.Writer) int {
 	var code exit
 	var file *recording.Error
 	var use usage
+	var def *mdevctl.FileError
 	switch {
 	case err == nil:
 		return exitEqual
@@ -109,7 +121,7 @@ func report(err error, stderr io.Writer) int {
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(stderr, "mdev: interrupted")
 		return exitInterrupted
-	case errors.As(err, &file), errors.As(err, &use):
+	case errors.As(err, &file), errors.As(err, &use), errors.As(err, &def):
 		fmt.Fprintln(stderr, "mdev: "+line(err))
 		return exitBadInput
 	case errors.Is(err, syscall.EPIPE):
