@@ -178,7 +178,9 @@ func (l Lease) Release() {
 		}
 	}
 	p.mu.Unlock()
-	o.leave(s.holds)
+	if !o.domain.Idle() || p.store.Tracking() { // else leave does nothing
+		o.leave(s.holds)
+	}
 	s.reset()
 	o.free.Put(s)
 }
@@ -197,9 +199,7 @@ func (p *Pinner) revokeLocked(s *slot, first int) {
 		own, all := h.c.Revoke(h.pages, h.access)
 		o.charged -= uint64(iommu.Count(own))
 		p.charged -= uint64(iommu.Count(all))
-		if h.access&addr.Write != 0 {
-			p.mark(h)
-		}
+		p.mark(h)
 		if p.locker != nil {
 			p.unlockLocked(h.c.w, h.page, all)
 		}
@@ -216,15 +216,22 @@ func (o *Owner) leave(holds []hold) {
 		o.domain.Quiesce()
 	}
 	for i := range holds {
-		if h := &holds[i]; h.access&addr.Write != 0 {
-			o.p.mark(h)
-		}
+		o.p.mark(&holds[i])
 	}
 }
 
-// mark marks the pages of h dirty, if the store keeps a log.
+// mark marks the pages of h dirty, if they are held for writing and the store
+// keeps a log. To find out costs a load.
 func (p *Pinner) mark(h *hold) {
-	p.store.MarkDirty(addr.IOVA(h.page<<addr.PageShift), addr.Len(h.n())<<addr.PageShift)
+	if p.store.Tracking() {
+		p.markTracked(h)
+	}
+}
+
+func (p *Pinner) markTracked(h *hold) {
+	if h.access&addr.Write != 0 {
+		p.store.MarkDirty(addr.IOVA(h.page<<addr.PageShift), addr.Len(h.n())<<addr.PageShift)
+	}
 }
 
 // pinLocked pins one range for s: what most programs need, pages within one
@@ -240,9 +247,12 @@ func (p *Pinner) pinLocked(out *Pin, s *slot, iova addr.IOVA, n addr.Len, access
 		access-1 >= addr.ReadWrite || !p.plain || len(p.refused) != 0 {
 		return p.pinSlowLocked(out, s, iova, n, access)
 	}
-	p.reader.Enter()
-	run, ok := p.reader.Lookup(iova)
-	p.reader.Exit()
+	// The answer holds until p.mu is unlocked, in a section or not: nothing is
+	// refused, so no unmap has asked us yet, and it has to.
+	run, ok := p.reader.Hit(iova)
+	if !ok {
+		run, ok = p.lookup(iova)
+	}
 	if !ok || run.Len < n || !run.Access.Allows(access) {
 		return p.pinSlowLocked(out, s, iova, n, access)
 	}
@@ -250,27 +260,35 @@ func (p *Pinner) pinLocked(out *Pin, s *slot, iova addr.IOVA, n addr.Len, access
 	if c == nil {
 		return p.pinSlowLocked(out, s, iova, n, access)
 	}
-	from := uint64(iova) >> addr.PageShift
-	pages := pageSet(from, uint64(last)>>addr.PageShift)
-	if own, all := c.Missing(pages); own != 0 {
-		oc, pc := o.charged+uint64(iommu.Count(own)), p.charged+uint64(iommu.Count(all))
-		if oc > p.perOwner || pc > p.limit {
-			return p.pinSlowLocked(out, s, iova, n, access)
-		}
-		o.charged, p.charged = oc, pc
+	from, to := uint64(iova)>>addr.PageShift, uint64(last)>>addr.PageShift
+	// Were none of the pages held, would the limits allow them? If so there
+	// is no need to ask which are.
+	if most := to - from + 1; o.charged+most > p.perOwner || p.charged+most > p.limit {
+		return p.pinSlowLocked(out, s, iova, n, access)
 	}
-	c.Grant(pages, access)
+	pages := pageSet(from, to)
+	if own, all := c.Grant(pages, access); own != 0 {
+		o.charged += uint64(iommu.Count(own))
+		p.charged += uint64(iommu.Count(all))
+	}
 	h := s.hold()
 	h.c, h.page, h.pages, h.access = c, from, pages, access
-	if access&addr.Write != 0 {
-		p.mark(h)
-	}
+	p.mark(h)
 	if !s.listed {
 		o.listLocked(s)
 	}
 	out.iova, out.n, out.w, out.parts = iova, n, c.w, nil
 	out.hpa = c.HPA(from%iommu.BlockPages) + addr.HPA(addr.PageOffset(iova))
 	return nil
+}
+
+// lookup is kept out of line: what pins is in few mappings, or in many.
+//
+//go:noinline
+func (p *Pinner) lookup(iova addr.IOVA) (translate.Run, bool) {
+	p.reader.Enter()
+	defer p.reader.Exit()
+	return p.reader.Lookup(iova)
 }
 
 // pinSlowLocked pins any range, step by step: find, charge and lock every
@@ -319,9 +337,7 @@ func (p *Pinner) pinSlowLocked(out *Pin, s *slot, iova addr.IOVA, n addr.Len, ac
 	for i := before; i < len(s.holds); i++ {
 		h := &s.holds[i]
 		h.c.Grant(h.pages, access)
-		if access&addr.Write != 0 {
-			p.mark(h)
-		}
+		p.mark(h)
 	}
 	if !s.listed {
 		s.owner.listLocked(s)
