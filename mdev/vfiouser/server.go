@@ -46,13 +46,7 @@ type ServerConfig struct {
 	// Session is the template for the session of each client. Its Log is Log
 	// where it is nil. Without a store of its own, the session gets one that
 	// holds MaxMaps mappings.
-	Session mdev.SessionConfig
-	// CoverUnmaps lets DMA_UNMAP name a range that covers several whole
-	// mappings, as type1 (version 2) does. The specification wants one, as it
-	// was made. QEMU with an IOMMU of its own covers when the guest moves the
-	// device to another domain, and goes on as if the mappings were gone.
-	CoverUnmaps bool
-
+	Session  mdev.SessionConfig
 	MaxData  int // bytes of an access that a client may ask for; default 1 MiB, at most 64 MiB
 	MaxFDs   int // files that a message may bring; default and at most 16
 	MaxMaps  int // mappings of a client; default and at most 65535
