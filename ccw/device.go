@@ -196,8 +196,12 @@ func (d *Device) lay() error {
 // errs.ErrMemlock, errs.ErrSuspended, errs.ErrBusy (memory being unmapped),
 // errs.ErrNotSupported (transport mode), errs.ErrGone; errs.Errno tells what
 // vfio-ccw would return.
-func (d *Device) Start(orb *cio.ORB) (cio.CC, error) {
-	if cc, err := d.begin(orb); cc != 0 || err != nil {
+func (d *Device) Start(orb *cio.ORB) (cio.CC, error) { return d.start(orb, nil) }
+
+// start is Start of a program that may have been withdrawn: allowed, if not
+// nil, is asked when withdraw cannot come between.
+func (d *Device) start(orb *cio.ORB, allowed func() bool) (cio.CC, error) {
+	if cc, err := d.begin(orb, allowed); cc != 0 || err != nil {
 		return cc, err
 	}
 	if err := d.translate(orb); err != nil {
@@ -221,15 +225,17 @@ func (d *Device) refuse(err error) error {
 }
 
 // begin takes the device for a new program, if hardware could take one.
-func (d *Device) begin(orb *cio.ORB) (cio.CC, error) {
+func (d *Device) begin(orb *cio.ORB, allowed func() bool) (cio.CC, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch d.phase {
-	case closed:
+	switch {
+	case d.phase == closed:
 		return cio.CC3, errs.ErrGone
-	case taking:
+	case allowed != nil && !allowed():
+		return cio.CC2, errWithdrawn
+	case d.phase == taking:
 		return cio.CC2, errs.ErrAgain
-	case running:
+	case d.phase == running:
 		return cio.CC2, nil
 	}
 	var s cio.SCHIB

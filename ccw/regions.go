@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/softmdev/softmdev/ccw/channel"
 	"github.com/softmdev/softmdev/ccw/cio"
@@ -109,6 +110,10 @@ type Regions struct {
 	// It is taken before mu.
 	life sync.Mutex
 
+	when  func() bool       // immutable after Defer; nil: never
+	queue func(work func()) // likewise
+	claim atomic.Uint64     // changes when a deferred program is withdrawn or answered
+
 	mu    sync.Mutex
 	state State // guarded by mu; never held while the device is called
 	ended bool  // the program in hand ended while it was being started
@@ -202,6 +207,7 @@ func (r *Regions) close() {
 	}
 	r.state = StateStandby
 	r.io, r.async, r.crws = [ioSize]byte{}, [asyncLen]byte{}, nil
+	r.claim.Add(1)
 	r.mu.Unlock()
 	r.dev.quiesce()
 	_ = r.enable(false)
@@ -221,6 +227,7 @@ func (r *Regions) Gone() {
 	defer r.life.Unlock()
 	r.mu.Lock()
 	r.state = StateNotOperational
+	r.claim.Add(1)
 	r.mu.Unlock()
 	r.dev.quiesce()
 }
@@ -302,6 +309,7 @@ func bounds(region int, off int64, p []byte) error {
 
 // request is a write to the I/O region.
 func (r *Regions) request(off int64, p []byte) error {
+	later := r.when != nil && r.when()
 	r.mu.Lock()
 	if r.state == StateProcessing {
 		r.mu.Unlock()
@@ -323,6 +331,14 @@ func (r *Regions) request(off int64, p []byte) error {
 		return err
 	}
 	orb := r.orb()
+	if later {
+		r.state = StatePending
+		r.result(r.io[ioRet:], nil)
+		claim := r.claim.Load()
+		r.mu.Unlock()
+		r.deferred(orb, claim)
+		return nil
+	}
 	r.state, r.ended = StateProcessing, false
 	r.mu.Unlock()
 
@@ -376,8 +392,10 @@ func (r *Regions) asyncRequest(off int64, p []byte) error {
 	case state == StateNotOperational || state == StateStandby:
 		err = fmt.Errorf("command in state %v: %w", state, errs.ErrState)
 	case cmd == AsyncHalt:
+		r.withdraw()
 		cc = r.dev.Halt()
 	case cmd == AsyncClear:
+		r.withdraw()
 		cc = r.dev.Clear()
 	default:
 		err = fmt.Errorf("async command %#x: %w", cmd, errs.ErrInvalid)
