@@ -74,20 +74,21 @@ type Store struct {
 	dirty   dirtyBudget
 
 	mu      sync.Mutex
-	idle    sync.Cond                // guarded by mu; busy turned false
-	busy    bool                     // guarded by mu; an operation is under way with mu released
-	closed  bool                     // guarded by mu
-	tree    tree                     // guarded by mu; changed only by the operation under way
-	count   int                      // guarded by mu; mappings
-	delta   int                      // guarded by mu; change of count by the transaction under way
-	taken   int                      // guarded by mu; IDs taken by the transaction under way
-	freeIDs []uint32                 // guarded by mu
-	limbo   limbo                    // guarded by mu
-	files   files                    // guarded by mu
-	readers []*Reader                // guarded by mu; copied on change
-	holders []*holding               // guarded by mu; copied on change
-	rs      [1]addr.Range[addr.IOVA] // of the operation under way
-	bound   boundedContext           // of the operation under way
+	idle    sync.Cond                   // guarded by mu; busy turned false
+	busy    bool                        // guarded by mu; an operation is under way with mu released
+	closed  bool                        // guarded by mu
+	tree    tree                        // guarded by mu; changed only by the operation under way
+	count   int                         // guarded by mu; mappings
+	delta   int                         // guarded by mu; change of count by the transaction under way
+	taken   int                         // guarded by mu; IDs taken by the transaction under way
+	freeIDs []uint32                    // guarded by mu
+	limbo   limbo                       // guarded by mu
+	files   files                       // guarded by mu
+	readers []*Reader                   // guarded by mu; copied on change
+	holders []*holding                  // guarded by mu; copied on change
+	vanish  func(addr.Range[addr.IOVA]) // guarded by mu; see DirtyVanished
+	rs      [1]addr.Range[addr.IOVA]    // of the operation under way
+	bound   boundedContext              // of the operation under way
 }
 
 // hot is read by every look-up and written by every unmap.

@@ -171,6 +171,8 @@ func (s *Store) finish(a, b, meta uint64, dirty *bitmap) {
 	id := metaAttr(meta).ID
 	if dirty != nil {
 		s.collect(&s.entry(id).dirty, a, b, dirty, true)
+	} else {
+		s.tellVanished(id, a, b)
 	}
 	s.freeEntry(id)
 	s.count--
