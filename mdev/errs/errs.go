@@ -71,6 +71,9 @@ var (
 	ErrReach error = &sentinel{"outside the device's reach", syscall.EFAULT}
 	// ErrNotSupported: a valid request for a feature that is not there.
 	ErrNotSupported error = &sentinel{"not supported", syscall.EOPNOTSUPP}
+	// ErrNoAction: the object does not know this action at all
+	// [vfio_pci_intrs.c vfio_pci_set_irqs_ioctl: ENOTTY].
+	ErrNoAction error = &sentinel{"no such action", syscall.ENOTTY}
 	// ErrState: the object is in a state that does not take this request.
 	ErrState error = &sentinel{"wrong state", syscall.EIO}
 	// ErrAgain: a request is being taken in; try again.
