@@ -36,7 +36,20 @@ func Benchmarks() []bench.Benchmark {
 			bench.Benchmark{Name: name + "/mutex", Run: mutexRead(n)},
 			bench.Benchmark{Name: name + "/domain", Baseline: name + "/mutex", Run: domainRead(n)})
 	}
+	for i := range list {
+		list[i].Metric = bench.CPU
+	}
 	return list
+}
+
+// timed measures f, one operation, in batches and in CPU time.
+func timed(b *testing.B, f func()) {
+	const batch = 256
+	bench.Timed(b, batch, func() {
+		for range batch {
+			f()
+		}
+	})
 }
 
 const base = addr.IOVA(1 << 30)
@@ -106,14 +119,13 @@ func lease(n, pages int, layout iommu.Layout) func(b *testing.B) {
 		for _, iova := range at {
 			pin(iova)
 		}
-		b.ReportAllocs()
-		b.ResetTimer()
-		for i := 0; b.Loop(); i++ {
-			if i == n {
+		i := 0
+		timed(b, func() {
+			pin(at[i])
+			if i++; i == n {
 				i = 0
 			}
-			pin(at[i])
-		}
+		})
 	}
 }
 
@@ -127,14 +139,13 @@ func list(n int) func(b *testing.B) {
 		for i := range reqs {
 			reqs[i] = pinning.Request{IOVA: base + addr.IOVA(i*17%512)<<addr.PageShift, Len: addr.PageSize, Access: addr.Write}
 		}
-		b.ReportAllocs()
-		for b.Loop() {
+		timed(b, func() {
 			l := r.o.Begin(1)
 			if _, err := l.PinEach(reqs, pins); err != nil {
 				b.Fatal(err)
 			}
 			l.Release()
-		}
+		})
 	}
 }
 
@@ -211,11 +222,8 @@ func baseline(n, pages, times int) func(b *testing.B) {
 		for i, j := range rand.New(rand.NewPCG(1, 2)).Perm(n) {
 			at[i] = s.maps[j].r.Start()
 		}
-		b.ReportAllocs()
-		for i := 0; b.Loop(); i++ {
-			if i == n {
-				i = 0
-			}
+		i := 0
+		timed(b, func() {
 			for t := range times {
 				if !s.pin(at[i]+addr.IOVA(17*t)<<addr.PageShift, pages, addr.ReadWrite) {
 					b.Fatal("refused")
@@ -224,7 +232,10 @@ func baseline(n, pages, times int) func(b *testing.B) {
 			for t := range times {
 				s.unpin(at[i]+addr.IOVA(17*t)<<addr.PageShift, pages)
 			}
-		}
+			if i++; i == n {
+				i = 0
+			}
+		})
 	}
 }
 
@@ -244,13 +255,13 @@ func domainRead(n int) func(b *testing.B) {
 		for i := range at {
 			at[i] = pin.At(addr.Len(i*17%512) << addr.PageShift)
 		}
-		b.ReportAllocs()
-		b.ResetTimer()
-		for i := 0; b.Loop(); i++ {
+		i := 0
+		timed(b, func() {
 			if err := r.d.Read(at[i&511], p); err != nil {
 				b.Fatal(err)
 			}
-		}
+			i++
+		})
 	}
 }
 
@@ -267,10 +278,10 @@ func mutexRead(n int) func(b *testing.B) {
 			at[i*17%512] = hpa
 		}
 		p := make([]byte, n)
-		b.ReportAllocs()
-		b.ResetTimer()
-		for i := 0; b.Loop(); i++ {
+		i := 0
+		timed(b, func() {
 			hpa := at[i&511]
+			i++
 			mu.RLock()
 			f, ok := frames[addr.PageOf(hpa)]
 			if !ok {
@@ -278,6 +289,6 @@ func mutexRead(n int) func(b *testing.B) {
 			}
 			copy(p, f[addr.PageOffset(hpa):])
 			mu.RUnlock()
-		}
+		})
 	}
 }

@@ -17,9 +17,9 @@ import (
 func fileBenchmarks() []bench.Benchmark {
 	const prefix = "translate/file-pair/"
 	list := []bench.Benchmark{
-		{Name: prefix + "mmap", Metric: metric, Run: mmapPairs},
-		{Name: prefix + "store", Baseline: prefix + "mmap", Metric: metric, Run: func(b *testing.B) { filePairs(b, 4096) }},
-		{Name: prefix + "store-last", Baseline: prefix + "mmap", Metric: metric, Run: func(b *testing.B) { filePairs(b, 0) }},
+		{Name: prefix + "mmap", Metric: bench.CPU, Run: mmapPairs},
+		{Name: prefix + "store", Baseline: prefix + "mmap", Metric: bench.CPU, Run: func(b *testing.B) { filePairs(b, 4096) }},
+		{Name: prefix + "store-last", Baseline: prefix + "mmap", Metric: bench.CPU, Run: func(b *testing.B) { filePairs(b, 0) }},
 	}
 	return list
 }
@@ -40,7 +40,7 @@ func memfd(b *testing.B) int {
 
 func mmapPairs(b *testing.B) {
 	fd := memfd(b)
-	timed(b, batch, func() {
+	bench.Timed(b, batch, func() {
 		for i := range batch {
 			mem, err := unix.Mmap(fd, int64(i)<<addr.PageShift, int(addr.PageSize), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 			if err != nil {
@@ -73,7 +73,7 @@ func filePairs(b *testing.B, others int) {
 	i := others
 	add(i)
 	ctx := context.Background()
-	timed(b, batch, func() {
+	bench.Timed(b, batch, func() {
 		for range batch {
 			if _, err := s.Unmap(ctx, addr.IOVA(i)*2<<addr.PageShift, addr.PageSize); err != nil {
 				b.Fatal(err)

@@ -47,7 +47,7 @@ func Benchmarks() []bench.Benchmark {
 		if baseline == name {
 			baseline = ""
 		}
-		list = append(list, bench.Benchmark{Name: name, Baseline: baseline, Metric: metric, Run: run})
+		list = append(list, bench.Benchmark{Name: name, Baseline: baseline, Metric: bench.CPU, Run: run})
 	}
 	for _, n := range Sizes {
 		for _, how := range []struct {
@@ -107,7 +107,7 @@ func lookups(b *testing.B, n int, c contender, which func([]span) []addr.IOVA) {
 	spans := layout(n)
 	fill(c, spans)
 	q := which(spans)
-	timed(b, queries, func() { scan(b, c, q) })
+	bench.Timed(b, queries, func() { scan(b, c, q) })
 }
 
 func scan(b *testing.B, c contender, q []addr.IOVA) {
@@ -148,7 +148,7 @@ func storeLookups(b *testing.B, n int, which func([]span) []addr.IOVA) {
 	r := s.NewReader()
 	defer r.Close()
 	q := which(spans)
-	timed(b, queries, func() { storeScan(b, r, q) })
+	bench.Timed(b, queries, func() { storeScan(b, r, q) })
 }
 
 func storeScan(b *testing.B, r *translate.Reader, q []addr.IOVA) {
@@ -176,7 +176,7 @@ func storeRequests(b *testing.B, n int, which func([]span) []addr.IOVA, hint boo
 	r := s.NewReader()
 	defer r.Close()
 	q := which(spans)
-	timed(b, queries, func() {
+	bench.Timed(b, queries, func() {
 		var sum addr.HVA
 		hits := 0
 		for i := 0; i < len(q); i += request {
@@ -205,7 +205,7 @@ func pairs(b *testing.B, n int, c contender) {
 	fill(c, spans)
 	order := shuffled(spans)
 	i := 0
-	timed(b, batch, func() {
+	bench.Timed(b, batch, func() {
 		for range batch {
 			s := order[i%len(order)]
 			c.remove(s)
@@ -240,7 +240,7 @@ func storePairs(b *testing.B, n int, h translate.Holder, reader bool) {
 	order := shuffled(spans)
 	ctx := context.Background()
 	i := 0
-	timed(b, batch, func() {
+	bench.Timed(b, batch, func() {
 		for range batch {
 			x := order[i%len(order)]
 			if _, err := s.Unmap(ctx, x.iova, x.n); err != nil {
@@ -300,14 +300,14 @@ func storeWithWriter(b *testing.B, n int) {
 		}
 	})
 	defer stop()
-	timed(b, queries, func() { storeScan(b, r, q) })
+	bench.Timed(b, queries, func() { storeScan(b, r, q) })
 }
 
 func section(b *testing.B) {
 	s := newStore(b, nil)
 	r := s.NewReader()
 	defer r.Close()
-	timed(b, queries, func() {
+	bench.Timed(b, queries, func() {
 		for range queries {
 			r.Enter()
 			r.Exit()
@@ -325,7 +325,7 @@ func reads(b *testing.B, n int, guarded bool) {
 	r := s.NewReader()
 	defer r.Close()
 	p := make([]byte, n)
-	timed(b, batch, func() {
+	bench.Timed(b, batch, func() {
 		r.Enter()
 		for i := range batch {
 			if err := r.Read(0x1000+addr.IOVA(i*8), p); err != nil {
@@ -341,7 +341,7 @@ func wholeSpace(b *testing.B) {
 	s := newStore(b, nil)
 	all := ^addr.Len(0) &^ (addr.PageSize - 1)
 	ctx := context.Background()
-	timed(b, 1, func() {
+	bench.Timed(b, 1, func() {
 		if err := s.Map(0, all, translate.Remote(nowhere{}), addr.Read); err != nil {
 			b.Fatal(err)
 		}

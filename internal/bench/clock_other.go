@@ -1,6 +1,6 @@
 //go:build !linux
 
-package translatebench
+package bench
 
 import "time"
 

@@ -1,4 +1,4 @@
-package translatebench
+package bench
 
 import (
 	"time"
