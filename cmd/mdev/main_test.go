@@ -35,6 +35,8 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("DATA", data)
 			env.Setenv("NO_COLOR", "1")
+			env.Setenv("MDEV_CONTROL", filepath.Join(env.WorkDir, "control.sock"))
+			env.Setenv("MDEV_ROOT", filepath.Join(env.WorkDir, "root"))
 			return fixtures(env.WorkDir, data)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

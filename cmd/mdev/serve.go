@@ -29,9 +29,8 @@ type serveCmd struct {
 	SocketMode string `placeholder:"MODE" help:"Rights of the sockets for VMMs, octal. (default 0600)"`
 	Autostart  bool   `help:"Start the devices whose definition in --root says auto."`
 
-	CoverUnmaps bool   `help:"Let a VMM unmap ranges that cover several mappings, as QEMU with an emulated IOMMU does."`
-	LogFormat   string `enum:"text,json" default:"text" help:"Form of the log on standard error. (${enum}; default ${default})"`
-	LogLevel    string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged. (${enum}; default ${default})"`
+	LogFormat string `enum:"text,json" default:"text" help:"Form of the log on standard error. (${enum}; default ${default})"`
+	LogLevel  string `enum:"debug,info,warn,error" default:"info" help:"Least level that is logged. (${enum}; default ${default})"`
 }
 
 // Help is the long help.

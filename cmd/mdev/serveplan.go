@@ -41,7 +41,6 @@ func (c *serveCmd) plan(passed *daemon.Activated) (_ *plan, err error) {
 			p.close()
 		}
 	}()
-	p.config.Server.CoverUnmaps = c.CoverUnmaps
 	p.config.SocketMode = fs.FileMode(file.SocketMode)
 	if c.SocketMode != "" {
 		m, err := daemon.ParseMode(c.SocketMode)
