@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -28,6 +29,7 @@ type kit struct {
 	qemu   string // runs QEMU
 	kernel string
 	initrd string // made by this package
+	mdev   string // built by this package
 }
 
 // kitFolder is where setup/setup.sh puts its things.
@@ -55,6 +57,7 @@ func newKit(t *testing.T) *kit {
 		kernel: filepath.Join(dir, "guest", "vmlinuz"),
 		initrd: filepath.Join(tmp, "initrd"),
 	}
+	k.mdev = build(t, tmp, "../../cmd/mdev")
 	program := build(t, tmp, "./guest")
 	image, err := initramfs(filepath.Join(dir, "guest"), program)
 	require.NoError(t, err)
@@ -125,8 +128,10 @@ const (
 	modeFile = 0o100000
 )
 
-func (a *archive) dir(name string)                               { a.entry(name, modeDir|0o755, nil) }
-func (a *archive) file(name string, mode uint32, content []byte) { a.entry(name, modeFile|mode, content) }
+func (a *archive) dir(name string) { a.entry(name, modeDir|0o755, nil) }
+func (a *archive) file(name string, mode uint32, content []byte) {
+	a.entry(name, modeFile|mode, content)
+}
 
 func (a *archive) entry(name string, mode uint32, content []byte) {
 	a.files++
@@ -145,4 +150,50 @@ func (a *archive) pad() { a.Write(make([]byte, -a.Len()&3)) }
 func (a *archive) end() []byte {
 	a.entry("TRAILER!!!", 0, nil)
 	return a.Bytes()
+}
+
+// TestArchive unpacks an archive as the kernel would.
+func TestArchive(t *testing.T) {
+	var a archive
+	a.dir("bin")
+	a.file("bin/x", 0o755, []byte("12345"))
+	a.file("empty", 0o644, nil)
+	b := a.end()
+	require.Zero(t, len(b)%4)
+
+	type entry struct {
+		name    string
+		mode    uint64
+		content string
+	}
+	var got []entry
+	field := func(at int) uint64 {
+		n, err := strconv.ParseUint(string(b[6+8*at:][:8]), 16, 32)
+		require.NoError(t, err)
+		return n
+	}
+	for len(b) > 0 {
+		require.Equal(t, "070701", string(b[:6]))
+		size, name := int(field(6)), int(field(11))
+		start := (110 + name + 3) &^ 3
+		end := (start + size + 3) &^ 3
+		require.Zero(t, b[110+name-1], "the name ends with NUL")
+		got = append(got, entry{string(b[110 : 110+name-1]), field(1), string(b[start : start+size])})
+		b = b[end:]
+	}
+	require.Equal(t, []entry{
+		{"bin", 0o040755, ""},
+		{"bin/x", 0o100755, "12345"},
+		{"empty", 0o100644, ""},
+		{"TRAILER!!!", 0, ""},
+	}, got)
+}
+
+// TestNotReady: whatever is wrong with a folder is a reason to skip.
+func TestNotReady(t *testing.T) {
+	dir := t.TempDir()
+	require.Contains(t, notReady(dir), "nothing is set up")
+	ready := filepath.Join(dir, "ready")
+	require.NoError(t, os.WriteFile(ready, []byte("0\n"), 0o600))
+	require.Contains(t, notReady(dir), "is of version 0")
 }

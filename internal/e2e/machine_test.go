@@ -76,8 +76,8 @@ func (k *kit) boot(t *testing.T, cfg machineConfig) *machine {
 	args = append(args, "-machine", board, "-kernel", k.kernel, "-initrd", k.initrd, "-append", kernel,
 		"-serial", "file:"+console,
 		"-chardev", "socket,id=line,path="+line.Addr().String(), "-serial", "chardev:line",
-		"-chardev", "socket,id=monitor,path="+monitor.Addr().String(), "-mon", "chardev=monitor,mode=control",
-		"-device", "pcie-root-port,id=port,chassis=1,slot=1")
+		"-chardev", "socket,id=monitor,path="+monitor.Addr().String(), "-object", "monitor-qmp,id=qmp,chardev=monitor",
+		"-device", "pcie-root-port,id=slot1,chassis=1,slot=1")
 	if cfg.socket != "" {
 		device, err := json.Marshal(deviceOf(cfg.socket))
 		require.NoError(t, err)
@@ -101,7 +101,7 @@ func (k *kit) boot(t *testing.T, cfg machineConfig) *machine {
 // deviceOf are the options of the device that a server offers.
 func deviceOf(socket string) map[string]any {
 	return map[string]any{
-		"driver": "vfio-user-pci", "id": "demo", "bus": "port",
+		"driver": "vfio-user-pci", "id": "demo", "bus": "slot1",
 		"socket": map[string]any{"type": "unix", "path": socket},
 	}
 }

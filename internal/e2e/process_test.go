@@ -125,3 +125,30 @@ func eventually(d time.Duration, so func() error) error {
 		}
 	}
 }
+
+// TestProcess: a child is killed with its test, its output is kept, its files
+// are known.
+func TestProcess(t *testing.T) {
+	var p *process
+	t.Run("child", func(t *testing.T) {
+		p = start(t, "sleeper", "sh", "-c", "echo hello; exec sleep 1000")
+		require.NoError(t, eventually(10*time.Second, func() error {
+			if !p.out.contains("hello\n") {
+				return fmt.Errorf("it printed %q", p.out.String())
+			}
+			return nil
+		}))
+		require.ErrorContains(t, p.wait(time.Millisecond), "has not ended")
+		require.Contains(t, p.files(), "1")
+	})
+	require.NoError(t, func() error {
+		select {
+		case <-p.done:
+			return nil
+		default:
+			return fmt.Errorf("%s outlives its test", p.name)
+		}
+	}())
+	require.ErrorContains(t, p.wait(time.Second), "killed")
+	require.Empty(t, p.files())
+}

@@ -105,8 +105,10 @@ func (q *qmp) wait(event, device string, d time.Duration) error {
 func TestQMP(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
+	gone := make(chan struct{})
 	go func() {
 		defer theirs.Close()
+		defer func() { <-gone }()
 		dec := json.NewDecoder(theirs)
 		for _, say := range []string{
 			`{"QMP": {"version": {}}}`,
@@ -134,5 +136,7 @@ func TestQMP(t *testing.T) {
 	require.ErrorContains(t, q.execute("device_del", map[string]any{"id": "d1"}, nil), "DeviceNotFound: none")
 	require.NoError(t, q.wait("DEVICE_DELETED", "", time.Second), "it came later")
 	require.NoError(t, q.wait("RESUME", "", time.Second))
-	require.Error(t, q.wait("RESUME", "", time.Second), "the monitor has gone")
+	require.Error(t, q.wait("RESUME", "", time.Millisecond), "it came once")
+	close(gone)
+	require.Error(t, q.execute("query-status", nil, nil), "the monitor has gone")
 }

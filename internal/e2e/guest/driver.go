@@ -47,6 +47,7 @@ const patience = 20 * time.Second
 type driver struct {
 	machine
 	regs  *window
+	ready int     // vectors that are armed
 	next  uint32  // the vector of the next command: they take turns
 	proof *buffer // what alive writes into
 }
@@ -56,7 +57,14 @@ func newDriver(m machine) (*driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &driver{machine: m, regs: regs}, nil
+	d := &driver{machine: m, regs: regs}
+	return d, d.arm()
+}
+
+func (d *driver) arm() (err error) {
+	d.next = 0
+	d.ready, err = d.machine.arm()
+	return err
 }
 
 // A deviceError is what the status register says of a command.
@@ -93,7 +101,7 @@ func (d *driver) checksum(src uint64, n int) (uint32, error) {
 // device counts it as finished, and returns what the device says of it.
 func (d *driver) command(code uint32) error {
 	vector := d.next
-	d.next = (d.next + 1) % vectors
+	d.next = (d.next + 1) % uint32(d.ready)
 	before, err := d.interrupts()
 	if err != nil {
 		return err

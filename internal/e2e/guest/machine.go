@@ -19,12 +19,16 @@ const (
 	vectors  = 4
 )
 
+// A configReader reads configuration space, 1, 2 or 4 bytes.
+type configReader interface {
+	readConfig(off, n int) (uint32, error)
+}
+
 // A machine is one way to reach the device from user space: through vfio-pci,
 // where an IOMMU translates for the device, or through sysfs with physical
 // addresses, where none does.
 type machine interface {
-	// readConfig and writeConfig access configuration space, 1, 2 or 4 bytes.
-	readConfig(off, n int) (uint32, error)
+	configReader
 	writeConfig(off, n int, v uint32) error
 	bar(i int) (*window, error)
 	// buffer is memory that is contiguous for the device, at most 2 MiB.
@@ -36,10 +40,12 @@ type machine interface {
 	release() error
 	// nowhere is an address that the device can reach nothing at.
 	nowhere() uint64
-	// arm makes all four vectors interrupt this machine, disarm none.
-	arm() error
+	// arm makes the vectors interrupt this machine, disarm none. It says how
+	// many they are: all four with MSI-X, one with MSI, of which a processor
+	// without interrupt remapping can take no more.
+	arm() (int, error)
 	disarm() error
-	// interrupts counts what each vector has raised since the machine started.
+	// interrupts counts what each vector has raised since they were armed.
 	interrupts() ([vectors]uint64, error)
 	// reset is the reset of a function that a driver asks for.
 	reset() error
@@ -109,8 +115,18 @@ func barSize(address string, i int) (uint64, error) {
 	return last - start + 1, nil
 }
 
+// interruptsBy is the capability by which the device interrupts, and where it is.
+func interruptsBy(m configReader) (id uint32, at int, err error) {
+	for _, id := range []uint32{capMSIX, capMSI} {
+		if at, err := capability(m, id); err != nil || at != 0 {
+			return id, at, err
+		}
+	}
+	return 0, 0, errors.New("neither MSI-X nor MSI is among the capabilities")
+}
+
 // capability is where a capability of configuration space is, 0 if there is none.
-func capability(m machine, id uint32) (int, error) {
+func capability(m configReader, id uint32) (int, error) {
 	ptr, err := m.readConfig(0x34, 1)
 	for n := 0; err == nil && ptr != 0 && n < 48; n++ {
 		var header uint32

@@ -130,9 +130,9 @@ func serve(t *reporter, words []string) {
 func run(t *reporter, d *driver, name, how string, n int) {
 	keep := false
 	switch name {
-	case "identity":
+	case "identity", "identity-msi":
 		address, _ := findDevice()
-		identity(t, d, address)
+		identity(t, d, address, name == "identity-msi")
 	case "registers":
 		registers(t, d)
 	case "burst":
@@ -203,9 +203,6 @@ func take(how string) (*driver, error) {
 		return nil, err
 	}
 	d, err := newDriver(m)
-	if err == nil {
-		err = m.arm()
-	}
 	if err != nil {
 		return nil, errors.Join(err, m.close())
 	}

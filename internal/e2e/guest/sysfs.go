@@ -52,8 +52,12 @@ const (
 	msixEntry    = 16
 	localAPIC    = 0xfee00000 // of processor 0, fixed delivery
 	msixEnable   = 1 << 15
+	msiEnable    = 1 << 0
+	msiVectors   = 7 << 4
+	msi64        = 1 << 7
 	capPower     = 0x01
 	capExpress   = 0x10
+	capMSI       = 0x05
 	capMSIX      = 0x11
 	capVendor    = 0x09
 	regCommand   = 0x04
@@ -78,11 +82,7 @@ func openSysfs(address string) (*sysfs, error) {
 
 // start lets the device decode its BARs and reach memory.
 func (m *sysfs) start() error {
-	cmd, err := m.readConfig(regCommand, 2)
-	if err != nil {
-		return err
-	}
-	return m.writeConfig(regCommand, 2, cmd|memoryDecode|busMaster)
+	return m.setConfig(regCommand, memoryDecode|busMaster, memoryDecode|busMaster)
 }
 
 func (m *sysfs) readConfig(off, n int) (uint32, error) {
@@ -192,13 +192,21 @@ func (m *sysfs) release() error {
 // nowhere is far above all memory of this machine.
 func (m *sysfs) nowhere() uint64 { return 0x70_0000_0000 }
 
-func (m *sysfs) arm() error {
+func (m *sysfs) arm() (int, error) {
+	var err error
+	if m.before, err = m.counters(); err != nil {
+		return 0, err
+	}
+	id, at, err := interruptsBy(m)
+	if err != nil {
+		return 0, err
+	}
+	if id == capMSI {
+		return 1, m.armMSI(at)
+	}
 	table, err := m.bar(msixBAR)
 	if err != nil {
-		return err
-	}
-	if m.before, err = m.counters(); err != nil {
-		return err
+		return 0, err
 	}
 	for i, h := range handlers {
 		entry := i * msixEntry
@@ -208,21 +216,45 @@ func (m *sysfs) arm() error {
 		table.write32(entry+8, h.vector)
 		table.write32(entry+12, 0)
 	}
-	return m.enableMSIX(msixEnable)
+	return vectors, m.setConfig(at+2, msixEnable, msixEnable)
 }
 
-func (m *sysfs) disarm() error { return m.enableMSIX(0) }
-
-func (m *sysfs) enableMSIX(bit uint32) error {
-	at, err := capability(m, capMSIX)
-	if err != nil || at == 0 {
-		return fmt.Errorf("MSI-X capability at %#x, %v", at, err)
-	}
+func (m *sysfs) armMSI(at int) error {
 	control, err := m.readConfig(at+2, 2)
 	if err != nil {
 		return err
 	}
-	return m.writeConfig(at+2, 2, control&^msixEnable|bit)
+	data := at + 8
+	if control&msi64 != 0 {
+		data = at + 12
+		if err := m.writeConfig(at+8, 4, 0); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		m.writeConfig(at+4, 4, localAPIC),
+		m.writeConfig(data, 2, handlers[0].vector),
+		m.setConfig(at+2, msiVectors|msiEnable, msiEnable))
+}
+
+func (m *sysfs) disarm() error {
+	id, at, err := interruptsBy(m)
+	if err != nil {
+		return err
+	}
+	if id == capMSI {
+		return m.setConfig(at+2, msiEnable, 0)
+	}
+	return m.setConfig(at+2, msixEnable, 0)
+}
+
+// setConfig sets the bits of mask in a word of configuration space.
+func (m *sysfs) setConfig(off int, mask, bits uint32) error {
+	was, err := m.readConfig(off, 2)
+	if err != nil {
+		return err
+	}
+	return m.writeConfig(off, 2, was&^mask|bits)
 }
 
 func (m *sysfs) interrupts() ([vectors]uint64, error) {

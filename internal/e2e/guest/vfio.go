@@ -28,6 +28,7 @@ type vfio struct {
 	next      uint64 // the IOVA of the next buffer
 	events    [vectors]int
 	counts    [vectors]uint64
+	armed     uint32 // the interrupt index that is in use
 }
 
 const (
@@ -46,6 +47,7 @@ const (
 	type1v2         = 3
 	viable          = 1
 	configRegion    = 7
+	msiIRQ          = 1
 	msixIRQ         = 2
 	irqEventFD      = 1<<2 | 1<<5 // data eventfd, action trigger
 	irqNone         = 1<<0 | 1<<5
@@ -260,32 +262,47 @@ func (m *vfio) release() error {
 
 func (m *vfio) nowhere() uint64 { return unusedIOVA }
 
-func (m *vfio) arm() error {
-	info := irqInfoArg{argsz: 16, index: msixIRQ}
+func (m *vfio) arm() (int, error) {
+	id, _, err := interruptsBy(m)
+	if err != nil {
+		return 0, err
+	}
+	index, n := uint32(msixIRQ), vectors
+	if id == capMSI {
+		index, n = msiIRQ, 1
+	}
+	info := irqInfoArg{argsz: 16, index: index}
 	if _, err := ioctl(m.device, irqInfo, &info); err != nil {
-		return err
+		return 0, err
 	}
 	if info.count != vectors {
-		return fmt.Errorf("%d MSI-X vectors, not %d", info.count, vectors)
+		return 0, fmt.Errorf("%d vectors, not %d", info.count, vectors)
 	}
-	arg := irqSetArg{argsz: 36, flags: irqEventFD, index: msixIRQ, count: vectors}
+	arg := irqSetArg{argsz: uint32(20 + 4*n), flags: irqEventFD, index: index, count: uint32(n)}
 	for i := range m.events {
 		if m.events[i] < 0 {
 			fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 			if err != nil {
-				return err
+				return 0, err
 			}
 			m.events[i] = fd
 		}
 		arg.fds[i] = int32(m.events[i])
 		m.counts[i] = 0
 	}
-	_, err := ioctl(m.device, setIRQs, &arg)
-	return err
+	if _, err := ioctl(m.device, setIRQs, &arg); err != nil {
+		return 0, fmt.Errorf("%d vectors: %w", n, err)
+	}
+	m.armed = index
+	return n, nil
 }
 
 func (m *vfio) disarm() error {
-	arg := irqSetArg{argsz: 20, flags: irqNone, index: msixIRQ}
+	if m.armed == 0 {
+		return nil
+	}
+	arg := irqSetArg{argsz: 20, flags: irqNone, index: m.armed}
+	m.armed = 0
 	_, err := ioctl(m.device, setIRQs, &arg)
 	return err
 }
