@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -63,6 +64,16 @@ func TestScript(t *testing.T) {
 				if strings.Count(s, "\n") != 1 || !strings.HasSuffix(s, "\n") {
 					ts.Fatalf("standard error is not one line: %q", s)
 				}
+			},
+			// waitfor FILE waits until the file is there.
+			"waitfor": func(ts *testscript.TestScript, neg bool, args []string) {
+				for range 10000 {
+					if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+						return
+					}
+					time.Sleep(2 * time.Millisecond)
+				}
+				ts.Fatalf("%s does not come", args[0])
 			},
 			// files checks that a folder holds just these files.
 			"files": func(ts *testscript.TestScript, neg bool, args []string) {
