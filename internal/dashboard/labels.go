@@ -1,0 +1,26 @@
+package dashboard
+
+import (
+	"strings"
+
+	"github.com/softmdev/softmdev/mdev"
+)
+
+// reasonOf is the reason among labels that has no other beside it.
+func reasonOf(ls []mdev.Label) (string, bool) {
+	if len(ls) == 1 && ls[0].Name == reason {
+		return ls[0].Value, true
+	}
+	return "", false
+}
+
+func labels(ls []mdev.Label) string {
+	var b strings.Builder
+	for i, l := range ls {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(l.Name + "=" + l.Value)
+	}
+	return b.String()
+}
