@@ -84,11 +84,12 @@ func (d *Device) Cancel() cio.CC {
 // Test is TEST SUBCHANNEL: it takes the pending status into irb, with
 // addresses of the guest.
 func (d *Device) Test(irb *cio.IRB) cio.CC {
+	before := d.taken()
 	cc := d.hw.Test(irb)
 	if cc == cio.CC3 {
 		return cc // nothing was stored
 	}
-	if d.addressless(&irb.SCSW) {
+	if d.addressless(&irb.SCSW, before) {
 		return cc
 	}
 	d.prog.Lock()
@@ -103,15 +104,32 @@ func (d *Device) Test(irb *cio.IRB) cio.CC {
 	return cc
 }
 
-// addressless makes s the guest's without a look at the program in hand, if
-// it has no address that means something: no status is pending, and a program
-// is being taken or executed. Then the look could wait for the guest's memory,
-// which may be further away than the guest that asks.
-func (d *Device) addressless(s *cio.SCSW) bool {
+// taken is the number of the program that is being taken, 0 if none is.
+func (d *Device) taken() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.phase != taking {
+		return 0
+	}
+	return d.program
+}
+
+// addressless makes s, which hardware has just stored, the guest's without a
+// look at the program in hand, if it has no address that means something. The
+// look could wait for the guest's memory, which may be further away than the
+// guest that asks. before is what taken said before hardware stored s.
+//
+// While a program is being taken hardware has none, and what status there is
+// belongs to none. Of one that is executed no address is told until status is
+// pending.
+func (d *Device) addressless(s *cio.SCSW, before uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c := s.Control()
-	if c&cio.StatusPending != 0 || d.phase != taking && (d.phase != running || c&cio.SubchannelActive == 0) {
+	switch {
+	case d.phase == taking && d.program == before:
+	case d.phase == running && c&cio.SubchannelActive != 0 && c&cio.StatusPending == 0:
+	default:
 		return false
 	}
 	s.SetCCWAddr(0)
@@ -121,8 +139,9 @@ func (d *Device) addressless(s *cio.SCSW) bool {
 
 // Store is STORE SUBCHANNEL.
 func (d *Device) Store(schib *cio.SCHIB) cio.CC {
+	before := d.taken()
 	cc := d.hw.Store(schib)
-	if cc != 0 || d.addressless(&schib.SCSW) {
+	if cc != 0 || d.addressless(&schib.SCSW, before) {
 		return cc
 	}
 	d.prog.Lock()
