@@ -296,7 +296,7 @@ func dma(t *reporter, d *driver) {
 			to := s.to + 1
 			edge := dst.mem[to-1 : to+s.length+1]
 			clear(edge)
-			if err := d.copy(dst.addr+uint64(to), src.addr+uint64(s.from), s.length); err != nil {
+			if err := d.copy(dst.addr+uint64(to), src.addr+uint64(s.from), uint32(s.length)); err != nil {
 				return err
 			}
 			if !bytes.Equal(dst.mem[to:to+s.length], src.mem[s.from:s.from+s.length]) {
@@ -308,7 +308,7 @@ func dma(t *reporter, d *driver) {
 			return nil
 		})
 		t.check("dma/checksum-"+name, func() error {
-			got, err := d.checksum(src.addr+uint64(s.from), s.length)
+			got, err := d.checksum(src.addr+uint64(s.from), uint32(s.length))
 			if want := crc32.ChecksumIEEE(src.mem[s.from : s.from+s.length]); err == nil && got != want {
 				err = fmt.Errorf("%#x, the processor says %#x", got, want)
 			}
@@ -318,7 +318,7 @@ func dma(t *reporter, d *driver) {
 			to := s.to + 1
 			edge := dst.mem[to-1 : to+s.length+1]
 			clear(edge)
-			if err := d.fill(dst.addr+uint64(to), 0xc3, s.length); err != nil {
+			if err := d.fill(dst.addr+uint64(to), 0xc3, uint32(s.length)); err != nil {
 				return err
 			}
 			if edge[0] != 0 || edge[len(edge)-1] != 0 {

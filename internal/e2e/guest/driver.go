@@ -74,23 +74,23 @@ func (e deviceError) Error() string {
 	return fmt.Sprintf("the device says %v", unix.Errno(e))
 }
 
-func (d *driver) copy(dst, src uint64, n int) error {
+func (d *driver) copy(dst, src uint64, n uint32) error {
 	d.regs.write64(regSource, src)
 	d.regs.write64(regDest, dst)
-	d.regs.write32(regLength, uint32(n))
+	d.regs.write32(regLength, n)
 	return d.command(doCopy)
 }
 
-func (d *driver) fill(dst uint64, value byte, n int) error {
+func (d *driver) fill(dst uint64, value byte, n uint32) error {
 	d.regs.write64(regDest, dst)
-	d.regs.write32(regLength, uint32(n))
+	d.regs.write32(regLength, n)
 	d.regs.write32(regValue, uint32(value))
 	return d.command(doFill)
 }
 
-func (d *driver) checksum(src uint64, n int) (uint32, error) {
+func (d *driver) checksum(src uint64, n uint32) (uint32, error) {
 	d.regs.write64(regSource, src)
-	d.regs.write32(regLength, uint32(n))
+	d.regs.write32(regLength, n)
 	if err := d.command(doChecksum); err != nil {
 		return 0, err
 	}

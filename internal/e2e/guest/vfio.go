@@ -58,25 +58,26 @@ const (
 	vfioMinorDevice = "/dev/vfio/vfio"
 )
 
+// The kernel's structures; what this program has no use for has no name.
 type (
 	groupStatusArg struct{ argsz, flags uint32 }
-	deviceInfoArg  struct{ argsz, flags, regions, irqs, cap, pad uint32 }
+	deviceInfoArg  struct{ argsz, _, regions, irqs, _, _ uint32 }
 	regionInfoArg  struct {
-		argsz, flags, index, cap uint32
-		size, offset             uint64
+		argsz, _, index, _ uint32
+		size, offset       uint64
 	}
-	irqInfoArg struct{ argsz, flags, index, count uint32 }
+	irqInfoArg struct{ argsz, _, index, count uint32 }
 	mapArg     struct {
 		argsz, flags      uint32
 		vaddr, iova, size uint64
 	}
 	unmapArg struct {
-		argsz, flags uint32
-		iova, size   uint64
+		argsz, _   uint32
+		iova, size uint64
 	}
 	irqSetArg struct {
-		argsz, flags, index, start, count uint32
-		fds                               [vectors]int32
+		argsz, flags, index, _, count uint32
+		fds                           [vectors]int32
 	}
 )
 
