@@ -152,11 +152,11 @@ func filesIOMMU(t *testing.T, k *kit, s *server) int {
 // server's side.
 func manyMaps(m *machine, s *server) {
 	m.t.Helper()
-	before, err := s.metric(mappings)
+	before, err := s.maps()
 	require.NoError(m.t, err)
 	m.check("map", manyPages)
 	m.pass("server/maps", eventually(10*time.Second, func() error {
-		now, err := s.metric(mappings)
+		now, err := s.maps()
 		if err == nil && now < before+manyPages {
 			err = fmt.Errorf("%d mappings, %d before %d pages were mapped", now, before, manyPages)
 		}
@@ -164,7 +164,7 @@ func manyMaps(m *machine, s *server) {
 	}))
 	m.check("unmap", manyPages)
 	m.pass("server/unmaps", eventually(10*time.Second, func() error {
-		now, err := s.metric(mappings)
+		now, err := s.maps()
 		if err == nil && now >= before+manyPages {
 			err = fmt.Errorf("%d mappings are left, %d before %d pages were mapped", now, before, manyPages)
 		}

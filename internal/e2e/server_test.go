@@ -25,9 +25,10 @@ type server struct {
 	before map[string]string
 }
 
-// What a server tells of clients, and what it has to be while there is none.
+// What a server tells. Mappings and leases are those of a client; while there
+// is none they are not told.
 const (
-	sessions = "mdev_sessions"
+	opened   = "mdev_device_open"
 	mappings = "mdev_mappings"
 	leases   = "mdev_leases"
 )
@@ -47,7 +48,7 @@ func (k *kit) newServer(t *testing.T, attrs ...string) *server {
 	require.NoError(t, eventually(10*time.Second, func() error {
 		_, err := os.Stat(s.socket)
 		if err == nil {
-			_, err = s.metric(sessions)
+			_, err = s.tells()
 		}
 		return err
 	}), "%s", &s.out)
@@ -63,56 +64,67 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// metric is the sum of all that the server tells under a name.
-func (s *server) metric(name string) (int, error) {
+// tells is all that the server tells, by the names of the metrics: each the sum
+// of its samples.
+func (s *server) tells() (map[string]int, error) {
 	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Get("http://" + s.http + "/metrics")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return sumOf(string(b), name)
+	return sums(string(b))
 }
 
-// sumOf adds up the samples of a metric in Prometheus' text format.
-func sumOf(text, name string) (int, error) {
-	sum, found := 0.0, false
+// maps is how many mappings the device has.
+func (s *server) maps() (int, error) {
+	now, err := s.tells()
+	return now[mappings], err
+}
+
+// sums adds up the samples of each metric in Prometheus' text format.
+func sums(text string) (map[string]int, error) {
+	sum := make(map[string]int)
 	for line := range strings.Lines(text) {
-		rest, ok := strings.CutPrefix(strings.TrimSpace(line), name)
-		if !ok || !strings.HasPrefix(rest, "{") && !strings.HasPrefix(rest, " ") {
+		line = strings.TrimSpace(line)
+		end := strings.IndexAny(line, "{ ")
+		if line == "" || line[0] == '#' {
 			continue
 		}
-		fields := strings.Fields(rest[strings.LastIndex(rest, "}")+1:])
-		if len(fields) == 0 {
-			return 0, fmt.Errorf("%q has no value", line)
+		if end < 0 {
+			return nil, fmt.Errorf("%q has no value", line)
 		}
-		v, err := strconv.ParseFloat(fields[0], 64)
+		values := strings.Fields(line[max(end, strings.LastIndex(line, "}")+1):])
+		if len(values) == 0 {
+			return nil, fmt.Errorf("%q has no value", line)
+		}
+		v, err := strconv.ParseFloat(values[0], 64)
 		if err != nil {
-			return 0, fmt.Errorf("%q: %w", line, err)
+			return nil, fmt.Errorf("%q: %w", line, err)
 		}
-		sum, found = sum+v, true
+		sum[line[:end]] += int(v)
 	}
-	if !found {
-		return 0, fmt.Errorf("the server tells nothing of %s", name)
-	}
-	return int(sum), nil
+	return sum, nil
 }
 
 // empty says whether nothing of a client is left: no session with its mappings
 // and leases, and no file that was not open before the first client came.
 func (s *server) empty() error {
 	return eventually(10*time.Second, func() error {
-		for _, name := range []string{sessions, mappings, leases} {
-			n, err := s.metric(name)
-			if err == nil && n != 0 {
-				err = fmt.Errorf("%s is %d", name, n)
-			}
-			if err != nil {
-				return err
+		now, err := s.tells()
+		if err != nil {
+			return err
+		}
+		if _, told := now[opened]; !told {
+			return fmt.Errorf("the server does not tell %s", opened)
+		}
+		for _, name := range []string{opened, mappings, leases} {
+			if now[name] != 0 {
+				return fmt.Errorf("%s is %d", name, now[name])
 			}
 		}
 		return s.sameFiles()
@@ -139,16 +151,14 @@ func (s *server) sameFiles() error {
 	return nil
 }
 
-// TestSumOf reads what a server might tell.
-func TestSumOf(t *testing.T) {
-	const text = "# HELP a_b a\n# TYPE a_b gauge\na_b{x=\"1\"} 3\na_b{x=\"} 7 {\"} 4e3\na_b_c 100\na 1\n"
-	for name, want := range map[string]int{"a_b": 4003, "a_b_c": 100, "a": 1} {
-		n, err := sumOf(text, name)
-		require.NoError(t, err)
-		require.Equal(t, want, n, name)
+// TestSums reads what a server might tell.
+func TestSums(t *testing.T) {
+	const text = "# HELP a_b a\n# TYPE a_b gauge\na_b{x=\"1\"} 3\na_b{x=\"} 7 {\"} 4e3\na_b_c 100\n\na 1 1700000000\n"
+	got, err := sums(text)
+	require.NoError(t, err)
+	require.Equal(t, map[string]int{"a_b": 4003, "a_b_c": 100, "a": 1}, got)
+	for _, bad := range []string{"a", "a x", "a{b=\"1\"}"} {
+		_, err := sums(bad)
+		require.Error(t, err, bad)
 	}
-	_, err := sumOf(text, "b")
-	require.ErrorContains(t, err, "nothing of b")
-	_, err = sumOf("a x\n", "a")
-	require.Error(t, err)
 }
