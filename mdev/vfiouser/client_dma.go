@@ -126,8 +126,9 @@ func mapFlags(access addr.Access) (wire.MapFlags, error) {
 }
 
 // UnmapDMA takes the mapping of the n bytes from iova on back. When it
-// returns, the device does not use it any more. It must be one mapping, whole:
-// the protocol knows neither parts nor several.
+// returns, the device does not use it any more. The specification wants one
+// mapping, as it was made; our server takes several whole ones as well. A
+// mapping that would be cut, or none at all, is ENOENT.
 //
 // Spec: vfio-user.rst, "VFIO_USER_DMA_UNMAP".
 func (c *Client) UnmapDMA(ctx context.Context, iova addr.IOVA, n addr.Len) error {
