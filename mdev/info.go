@@ -36,7 +36,8 @@ const (
 	NumPCIIRQs // how many a PCI device has
 )
 
-// Info describes a device. It is constant for the device's life.
+// Info describes a device. It is constant for the device's life, and checked
+// when the device is opened.
 type Info struct {
 	API       API
 	Reset     bool // DEVICE_RESET is supported
@@ -64,9 +65,10 @@ type RegionInfo struct {
 	// Areas are the parts that may be mapped; with RegionMmap and no areas
 	// the whole region may.
 	Areas []Area
-	// Memory is the file behind the areas. It belongs to the device and
-	// lives as long as it. Byte x of the region is byte MemoryOffset+x of
-	// the file.
+	// Memory is the file behind the areas, needed with RegionMmap. It
+	// belongs to the device and lives as long as it. Byte x of the region is
+	// byte MemoryOffset+x of the file; MemoryOffset is a multiple of the
+	// page size. Clients store to it without the device being told.
 	Memory       *os.File
 	MemoryOffset uint64
 
@@ -84,7 +86,8 @@ type RegionType struct{ Type, Subtype uint32 }
 // the page size.
 type Area struct{ Offset, Size uint64 }
 
-// IOEvent is a write that a VMM may replace with the signal of an eventfd.
+// IOEvent is a write that a VMM may replace with the signal of an eventfd:
+// what KVM calls an ioeventfd, a doorbell.
 type IOEvent struct {
 	Offset uint64
 	Size   uint32 // width of the write: 1, 2, 4, 8
@@ -100,7 +103,7 @@ type IRQFlags uint32
 const (
 	IRQEventFD    IRQFlags = 1 << iota // signalled through eventfds
 	IRQMaskable                        // mask and unmask are supported
-	IRQAutoMasked                      // masks itself when it is signalled
+	IRQAutoMasked                      // masks itself when it is signalled; needs IRQMaskable
 	IRQNoResize                        // the set of enabled vectors cannot grow
 )
 
