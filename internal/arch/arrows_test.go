@@ -33,6 +33,7 @@ var arrows = []struct {
 	{"internal/recording", []string{"translate/addr", "mdev/errs", "internal/fault", "internal/filelock"}},
 	{"mdev/reg", []string{"mdev/errs"}},
 	{"mdev/pci", []string{"mdev/reg", "mdev/errs"}},
+	{"mdev/ram", []string{"mdev/errs"}},
 
 	// Memory.
 	{"translate", []string{"translate/addr", "mdev/errs", "internal/guard", "internal/fault"}},
@@ -60,7 +61,8 @@ var arrows = []struct {
 	{"ccw/ccwdev", append([]string{
 		"mdev", "mdev/job", "mdev/registry", "ccw", "ccw/cio", "ccw/channel", "ccw/dasd", "ccw/fba", "ccw/unit", "internal/recording", "internal/filelock",
 	}, memory...)},
-	{"mdev/demo", append([]string{"mdev", "mdev/job", "mdev/pci", "mdev/reg", "mdev/demo/engine"}, memory...)},
+	{"mdev/runner", append([]string{"mdev", "mdev/job"}, memory...)},
+	{"mdev/demo", append([]string{"mdev", "mdev/job", "mdev/runner", "mdev/pci", "mdev/reg", "mdev/ram", "mdev/demo/engine"}, memory...)},
 }
 
 var (

@@ -36,6 +36,9 @@ type Config struct {
 	OnCommand func(old, now Command)
 	// OnPower: the power state changed.
 	OnPower func(old, now PowerState)
+	// OnMaster: bus mastering was switched on or off, by the command register
+	// or by the power state; see [Space.Master].
+	OnMaster func(on bool)
 	// OnMSI: the MSI capability changed.
 	OnMSI func(MSIState)
 	// OnMSIX: MSI-X Enable or Function Mask changed.

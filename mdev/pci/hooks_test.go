@@ -24,6 +24,7 @@ func told(t testing.TB) (*pci.Space, func() []string) {
 	c.OnFLR = func() { note("FLR") }
 	c.OnCommand = func(old, now pci.Command) { note("command %v -> %v", old, now) }
 	c.OnPower = func(old, now pci.PowerState) { note("power %v -> %v", old, now) }
+	c.OnMaster = func(on bool) { note("master %v", on) }
 	c.OnMSI = func(st pci.MSIState) { note("MSI %v %d", st.Enabled, st.Vectors) }
 	c.OnMSIX = func(enabled, masked bool) { note("MSI-X %v %v", enabled, masked) }
 	s = space(t, c)
@@ -44,7 +45,7 @@ func TestHooks(t *testing.T) {
 		value uint64
 		want  []string
 	}{
-		{"command", 0x04, 2, 0x6, []string{"command 0 -> MEMORY|MASTER"}},
+		{"command", 0x04, 2, 0x6, []string{"command 0 -> MEMORY|MASTER", "master true"}},
 		{"the same again", 0x04, 2, 0x6, nil},
 		{"read-only bits", 0x04, 2, 0x206, nil},
 		{"a part of it", 0x05, 1, 0x4, []string{"command MEMORY|MASTER -> MEMORY|MASTER|INTX_DISABLE"}},
@@ -54,14 +55,14 @@ func TestHooks(t *testing.T) {
 		{"MSI-X unmask", msixAt + 3, 1, 0x80, []string{"MSI-X true false"}},
 		{"MSI address", msiAt + 4, 4, 0xfee00000, []string{"MSI false 1"}},
 		{"MSI enable, 2 vectors", msiAt, 4, 0x00110000, []string{"MSI true 2"}},
-		{"D1", powerAt + 4, 1, 1, []string{"power D0 -> D1"}},
+		{"D1", powerAt + 4, 1, 1, []string{"power D0 -> D1", "master false"}},
 		{"D2, which it does not have", powerAt + 4, 1, 2, nil},
 		{"D3hot", powerAt + 4, 1, 3, []string{"power D1 -> D3hot"}},
 		{"D3hot again", powerAt + 4, 1, 3, nil},
 		{"D0: a soft reset", powerAt + 4, 1, 0, []string{
 			"FLR", "command MEMORY|MASTER -> 0", "power D3hot -> D0", "MSI false 1", "MSI-X false false"}},
-		{"command", 0x04, 2, 0x4, []string{"command 0 -> MASTER"}},
-		{"FLR", expressAt + 8, 2, 0x8000, []string{"FLR", "command MASTER -> 0"}},
+		{"command", 0x04, 2, 0x4, []string{"command 0 -> MASTER", "master true"}},
+		{"FLR", expressAt + 8, 2, 0x8000, []string{"FLR", "command MASTER -> 0", "master false"}},
 		{"FLR of a function that is as after a reset", expressAt + 9, 1, 0x80, []string{"FLR"}},
 		{"no FLR", expressAt + 8, 1, 0x80, nil},
 	} {
@@ -102,6 +103,9 @@ func TestResets(t *testing.T) {
 		{"PCIe 6.6.1: conventional reset keeps sticky bits",
 			func(_ *testing.T, s *pci.Space) { s.Reset() },
 			map[uint64]uint64{devctl: 0x2810, lnkctl: 0, lnkct2: 0xf}},
+		{"power-on keeps nothing",
+			func(_ *testing.T, s *pci.Space) { s.PowerOn() },
+			map[uint64]uint64{devctl: 0x2810, lnkctl: 0, lnkct2: 1}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := space(t, everything())
@@ -127,7 +131,7 @@ func TestResets(t *testing.T) {
 	put(t, s, msixAt+2, 2, 0x8000)
 	log()
 	s.Reset()
-	require.Equal(t, []string{"command MASTER -> 0", "MSI-X false false"}, log(), "told, but of no FLR: the VMM did it")
+	require.Equal(t, []string{"command MASTER -> 0", "master false", "MSI-X false false"}, log(), "told, but of no FLR: the VMM did it")
 }
 
 // A function without FLR, or without soft reset, does neither.

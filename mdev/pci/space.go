@@ -99,6 +99,11 @@ func (s *Space) Reset() {
 	_ = s.change(func() error { s.bank.Reset(reg.Conventional); return nil })
 }
 
+// PowerOn makes the function one that was just powered on: nothing stays.
+func (s *Space) PowerOn() {
+	_ = s.change(func() error { s.bank.Reset(reg.PowerOn); return nil })
+}
+
 // state is what hooks tell of.
 type state struct {
 	flrs         uint32
@@ -107,6 +112,8 @@ type state struct {
 	msi          MSIState
 	msix, masked bool
 }
+
+func (st *state) master() bool { return st.command&CommandMaster != 0 && st.power == D0 }
 
 // change does f, which may change the registers, and then calls the hooks.
 func (s *Space) change(f func() error) error {
@@ -131,6 +138,9 @@ func (c *Config) tell(old, now *state) {
 	}
 	if old.power != now.power && c.OnPower != nil {
 		c.OnPower(old.power, now.power)
+	}
+	if old.master() != now.master() && c.OnMaster != nil {
+		c.OnMaster(now.master())
 	}
 	if old.msi != now.msi && c.OnMSI != nil {
 		c.OnMSI(now.msi)
@@ -222,7 +232,8 @@ func (s *Space) Power() PowerState {
 func (s *Space) Master() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Command(s.bank.Get(RegCommand))&CommandMaster != 0 && s.powerState() == D0
+	st := s.state()
+	return st.master()
 }
 
 // MSI is how software has set up MSI.

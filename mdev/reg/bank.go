@@ -42,6 +42,15 @@ func New(size uint32, table []Reg, written func(Write)) (*Bank, error) {
 	return b, nil
 }
 
+// MustNew is New for a table that is a constant of the program: it panics.
+func MustNew(size uint32, table []Reg, written func(Write)) *Bank {
+	b, err := New(size, table, written)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
 // Size is the size of the block in bytes.
 func (b *Bank) Size() uint64 { return uint64(b.size) }
 

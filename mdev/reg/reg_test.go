@@ -3,6 +3,7 @@ package reg_test
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -65,8 +66,8 @@ func TestNew(t *testing.T) {
 		_, err := reg.New(size, nil, nil)
 		require.ErrorIs(t, err, errs.ErrInvalid)
 	}
-	b, err := reg.New(8, nil, nil)
-	require.NoError(t, err)
+	require.Panics(t, func() { reg.MustNew(0, nil, nil) })
+	b := reg.MustNew(8, nil, nil)
 	p := []byte{1, 2, 3}
 	require.NoError(t, b.Write(5, p))
 	require.NoError(t, b.Read(5, p))
@@ -190,4 +191,27 @@ func BenchmarkWrite4(b *testing.B) {
 	for b.Loop() {
 		_ = bank.Write(0x04, p)
 	}
+}
+
+// A locked bank is the bank with the lock held.
+func TestLocked(t *testing.T) {
+	var mu sync.Mutex
+	b, err := reg.New(0x20, table, func(reg.Write) { require.False(t, mu.TryLock()) })
+	require.NoError(t, err)
+	l := reg.Locked{Lock: &mu, Bank: b}
+	n, err := l.WriteAt([]byte{1, 2}, 0x04)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	p := make([]byte, 4)
+	n, err = l.ReadAt(p, 0x02)
+	require.NoError(t, err)
+	require.Equal(t, 4, n)
+	require.Equal(t, []byte{0x34, 0x12, 0x01, 0x02}, p)
+	for _, off := range []int64{0x1f, -1} {
+		_, err = l.ReadAt(p, off)
+		require.ErrorIs(t, err, errs.ErrInvalid)
+		_, err = l.WriteAt(p, off)
+		require.ErrorIs(t, err, errs.ErrInvalid)
+	}
+	require.True(t, mu.TryLock())
 }

@@ -71,34 +71,27 @@ func (p *Program) Encode(mem []byte) error {
 // Engine is a DMA engine. It runs one program at a time.
 type Engine struct {
 	mem  *iommu.Domain
-	step func(n int) error
 	raw  []byte // a program as it was fetched
 	buf  []byte // made for the first program
 	prog Program
 }
 
-// New is an engine that reaches what mem lets it. step is asked before each
-// access to n bytes of data, and ends the program with its error; nil never
-// does.
-func New(mem *iommu.Domain, step func(n int) error) *Engine {
-	if step == nil {
-		step = func(int) error { return nil }
-	}
-	return &Engine{mem: mem, step: step}
-}
+// New is an engine that reaches what mem lets it.
+func New(mem *iommu.Domain) *Engine { return &Engine{mem: mem} }
 
 // Run runs the program at host address at and returns its result, which only a
-// checksum has. The error says which segment is at fault and wraps what package
-// iommu or step says, or errs.ErrInvalid for a program that is none. Run
-// allocates nothing from the second program on.
-func (e *Engine) Run(at addr.HPA) (result uint32, err error) {
+// checksum has. step is asked before each access to n bytes of data, and ends
+// the program with its error. The error says which segment is at fault and wraps
+// what package iommu or step says, or errs.ErrInvalid for a program that is
+// none. Run allocates nothing from the second program on.
+func (e *Engine) Run(at addr.HPA, step func(n int) error) (result uint32, err error) {
 	n, err := e.fetch(at)
 	if err != nil {
 		return 0, fmt.Errorf("program: %w", err)
 	}
 	data := e.buf[:n]
 	if e.prog.Op != Fill {
-		if err := e.move(e.prog.Src, data, e.mem.Read); err != nil {
+		if err := move(e.prog.Src, data, step, e.mem.Read); err != nil {
 			return 0, fmt.Errorf("source: %w", err)
 		}
 	}
@@ -108,7 +101,7 @@ func (e *Engine) Run(at addr.HPA) (result uint32, err error) {
 	case Fill:
 		fill(data, byte(e.prog.Value))
 	}
-	if err := e.move(e.prog.Dst, data, e.mem.Write); err != nil {
+	if err := move(e.prog.Dst, data, step, e.mem.Write); err != nil {
 		return 0, fmt.Errorf("destination: %w", err)
 	}
 	return 0, nil
@@ -173,11 +166,11 @@ func segments(list []Segment, raw []byte) ([]Segment, addr.Len, error) {
 }
 
 // move moves data from or to segments, which have as many bytes.
-func (e *Engine) move(list []Segment, data []byte, access func(addr.HPA, []byte) error) error {
+func move(list []Segment, data []byte, step func(n int) error, access func(addr.HPA, []byte) error) error {
 	for i, s := range list {
 		for at := s.HPA; s.Len > 0; {
 			n := int(min(s.Len, Chunk))
-			err := e.step(n)
+			err := step(n)
 			if err == nil {
 				err = access(at, data[:n])
 			}

@@ -43,14 +43,18 @@ func newBench(t testing.TB) *bench {
 	for i := range b.mem.Mem {
 		b.mem.Mem[i] = byte(i ^ i>>8 ^ i>>16)
 	}
-	b.Engine = engine.New(b.domain, func(n int) error {
-		if b.steps = append(b.steps, n); len(b.steps) == b.stop {
-			return errStop
-		}
-		return nil
-	})
+	b.Engine = engine.New(b.domain)
 	return b
 }
+
+func (b *bench) step(n int) error {
+	if b.steps = append(b.steps, n); len(b.steps) == b.stop {
+		return errStop
+	}
+	return nil
+}
+
+func free(int) error { return nil }
 
 // seg is a segment of mem.
 func (b *bench) seg(off, n int) engine.Segment {
@@ -60,7 +64,7 @@ func (b *bench) seg(off, n int) engine.Segment {
 func (b *bench) run(t testing.TB, p engine.Program) (uint32, error) {
 	require.NoError(t, p.Encode(b.prog.Mem))
 	b.steps = nil
-	return b.Run(b.prog.HPA)
+	return b.Run(b.prog.HPA, b.step)
 }
 
 type segs = []engine.Segment
@@ -174,7 +178,7 @@ func TestRefused(t *testing.T) {
 	for _, at := range []int{8, 12} { // more segments than Encode would write
 		require.NoError(t, (&engine.Program{Op: engine.Fill, Dst: segs{b.seg(0, 1)}}).Encode(b.prog.Mem))
 		binary.LittleEndian.PutUint32(b.prog.Mem[at:], uint32(engine.MaxSegments)+1)
-		_, err := b.Run(b.prog.HPA)
+		_, err := b.Run(b.prog.HPA, b.step)
 		require.ErrorIs(t, err, errs.ErrInvalid)
 	}
 }
@@ -184,11 +188,11 @@ func TestRefused(t *testing.T) {
 func TestFaults(t *testing.T) {
 	b := newBench(t)
 	before := bytes.Clone(b.mem.Mem)
-	_, err := b.Run(0x1000)
+	_, err := b.Run(0x1000, b.step)
 	require.ErrorIs(t, err, errs.ErrReach)
 	require.EqualError(t, err, "program: hpa 0x1000: outside the device's reach")
 	binary.LittleEndian.PutUint32(b.rom.Mem[len(b.rom.Mem)-16+8:], 1) // a list behind all frames
-	_, err = b.Run(b.rom.HPA + addr.HPA(len(b.rom.Mem)-16))
+	_, err = b.Run(b.rom.HPA+addr.HPA(len(b.rom.Mem)-16), b.step)
 	require.ErrorIs(t, err, errs.ErrReach)
 
 	away := engine.Segment{HPA: 1 << 50, Len: 8}
@@ -217,11 +221,11 @@ func TestFaults(t *testing.T) {
 
 func TestAllocs(t *testing.T) {
 	b := newBench(t)
-	e := engine.New(b.domain, nil)
+	e := engine.New(b.domain)
 	p := engine.Program{Op: engine.Copy, Src: segs{b.seg(0, 4096), b.seg(9000, 10)}, Dst: segs{b.seg(1<<20, 4106)}}
 	require.NoError(t, p.Encode(b.prog.Mem))
 	require.Zero(t, testing.AllocsPerRun(20, func() {
-		if _, err := e.Run(b.prog.HPA); err != nil {
+		if _, err := e.Run(b.prog.HPA, free); err != nil {
 			t.Fatal(err)
 		}
 	}))
@@ -253,7 +257,7 @@ func FuzzRun(f *testing.F) {
 		mem := b.mem.Mem[:2*window]
 		want := bytes.Clone(mem)
 		b.steps = b.steps[:0]
-		_, err := b.Run(b.prog.HPA)
+		_, err := b.Run(b.prog.HPA, b.step)
 		if int(src)+int(dst) > len(all) || src > 1000 || dst > 1000 {
 			require.Error(t, err)
 			require.True(t, bytes.Equal(want, mem))
@@ -280,13 +284,13 @@ func FuzzRun(f *testing.F) {
 
 func BenchmarkCopy64K(b *testing.B) {
 	x := newBench(b)
-	e := engine.New(x.domain, nil)
+	e := engine.New(x.domain)
 	p := engine.Program{Op: engine.Copy, Src: segs{x.seg(0, 64<<10)}, Dst: segs{x.seg(1<<20, 64<<10)}}
 	require.NoError(b, p.Encode(x.prog.Mem))
 	b.SetBytes(64 << 10)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := e.Run(x.prog.HPA); err != nil {
+		if _, err := e.Run(x.prog.HPA, free); err != nil {
 			b.Fatal(err)
 		}
 	}
