@@ -46,12 +46,14 @@ keys=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -e "$keys" ] || unavailable "no $keys, by which packages are verified"
 
 # apt with lists, cache and status of its own. An empty status makes it fetch
-# every library that QEMU needs, whatever the host has.
+# every library that QEMU needs, whatever the host has. What the host's apt is
+# told to run before and after its work would be done to the host's files.
 apt=$dir/apt
 mkdir -p "$apt"/{lists/partial,cache/archives/partial}
 : >"$apt/status"
+printf '#clear %s;\n' {APT::Update,DPkg}::{Pre-Invoke,Post-Invoke,Post-Invoke-Success} DPkg::Pre-Install-Pkgs >"$apt/hooks"
 printf 'deb [signed-by=%s] %s %s main\n' "$keys" "$mirror" "$suite" "$keys" "$mirror" "$suite-backports" >"$apt/sources.list"
-options=(-qq
+options=(-qq -c "$apt/hooks" -o APT::Update::Error-Mode=any
   -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null
   -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null
   -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status"
@@ -64,7 +66,7 @@ say "package lists of $suite"
 apt-get "${options[@]}" update || unavailable "the mirror does not answer"
 
 image=$(apt-cache "${options[@]}" depends linux-image-amd64 |
-  sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+  sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -1 || true)
 [ -n "$image" ] || fail "no kernel in $suite"
 kernel=${image#linux-image-}
 
