@@ -2,6 +2,7 @@ package dashboard_test
 
 import (
 	"context"
+	"encoding/json"
 	"os/exec"
 	"testing"
 	"time"
@@ -47,25 +48,20 @@ func TestPageInBrowser(t *testing.T) {
 	ctx := browser(t)
 	d := &devices{}
 	url := served(t, d)
-	text := func(selector string) string {
-		var s string
-		require.NoError(t, chromedp.Run(ctx, chromedp.Text(selector, &s, chromedp.ByQuery)), selector)
-		return s
-	}
 	shows := func(selector, want string) {
 		t.Helper()
 		var got string
 		require.Eventually(t, func() bool {
-			var n int
-			if chromedp.Run(ctx, chromedp.EvaluateAsDevTools("document.querySelectorAll(`"+selector+"`).length", &n)) != nil || n == 0 {
-				return false
-			}
-			got = text(selector)
+			q, err := json.Marshal(selector)
+			require.NoError(t, err)
+			got, err = chromedp.Run(ctx, chromedp.Evaluate[string]("document.querySelector("+string(q)+")?.innerText ?? '(nothing)'"))
+			require.NoError(t, err)
 			return got == want
-		}, 10*time.Second, 20*time.Millisecond, "%s shows %q", selector, got)
+		}, 10*time.Second, 20*time.Millisecond, "%s: want %q", selector, want)
 	}
 
-	require.NoError(t, chromedp.Run(ctx, chromedp.Navigate(url)))
+	_, err := chromedp.Run(ctx, chromedp.Navigate(url))
+	require.NoError(t, err)
 	shows("#summary", "0 devices, 0 in use")
 	shows("#none", "No device yet.")
 
@@ -95,9 +91,10 @@ func TestPageInBrowser(t *testing.T) {
 	shows(at+"[data-fact=mappings] dd", "1,234")
 	shows(at+"[data-table=Interrupts] tbody tr", "MSI-X\t0\t7\t7\t0")
 
-	var images int
-	var title string
-	require.NoError(t, chromedp.Run(ctx, chromedp.EvaluateAsDevTools("document.images.length", &images), chromedp.Title(&title)))
+	images, err := chromedp.Run(ctx, chromedp.Evaluate[int]("document.images.length"))
+	require.NoError(t, err)
+	title, err := chromedp.Run(ctx, chromedp.Title())
+	require.NoError(t, err)
 	require.Zero(t, images, "a reason became markup")
 	require.Equal(t, "mdev", title)
 
