@@ -38,6 +38,11 @@ type Config struct {
 	// Interrupt is called when status becomes pending, with no lock held.
 	Interrupt func()
 
+	// Account is called once for each program that was refused, or that
+	// hardware took and has stopped: with no lock held, and before the guest
+	// can know that it has ended.
+	Account func(Account)
+
 	// Observe is called with each program that hardware took, as soon as the
 	// guest has taken its final status, by the goroutine that took it and with
 	// no lock held; Test returns after it. The Submission and all in it belong
@@ -213,6 +218,10 @@ func (d *Device) start(orb *cio.ORB, allowed func() bool) (cio.CC, error) {
 // refuse ends a program that is not started.
 func (d *Device) refuse(err error) error {
 	d.prog.Lock()
+	var used job.Usage
+	if d.job.Active() {
+		used = d.job.Used()
+	}
 	d.job.End()
 	d.err = err
 	if d.watch != nil {
@@ -221,7 +230,25 @@ func (d *Device) refuse(err error) error {
 	d.prog.Unlock()
 	d.settle(idle)
 	d.cfg.Log.Debug("program refused", "device", d.cfg.Name, "err", err)
+	d.account(Account{Refused: true, Err: err, Usage: used})
 	return err
+}
+
+// Account is what one program came to.
+type Account struct {
+	// Refused says that it was never started: Err says why.
+	Refused bool
+	// Err is also set when the program ended in a check, which is then in
+	// Check.
+	Err   error
+	Check cio.SubchannelStatus
+	Usage job.Usage
+}
+
+func (d *Device) account(a Account) {
+	if d.cfg.Account != nil {
+		d.cfg.Account(a)
+	}
 }
 
 // begin takes the device for a new program, if hardware could take one.
@@ -375,7 +402,12 @@ func (d *Device) stopped(st channel.Stop) {
 	if d.watch != nil {
 		d.watch.stopped()
 	}
-	err := d.err
+	err, used, check := d.err, d.usage, st.Subchannel&checks
+	if check != 0 {
+		if p, ok := d.t.at(st.CCWAddr - cio.CCWSize); ok {
+			check = p.status(check)
+		}
+	}
 	d.job.End()
 	d.prog.Unlock()
 	if st.Suspended {
@@ -386,6 +418,7 @@ func (d *Device) stopped(st channel.Stop) {
 	if err != nil {
 		d.cfg.Log.Debug("program ended in a check", "device", d.cfg.Name, "err", err)
 	}
+	d.account(Account{Err: err, Check: check, Usage: used})
 }
 
 // interrupt is called by hardware when status becomes pending.
