@@ -220,6 +220,10 @@ func (s *Session) Store() *translate.Store { return s.store }
 // Pinner keeps the leases on the store's pages.
 func (s *Session) Pinner() *pinning.Pinner { return s.pinner }
 
+// Shared reports whether the container is shared: store and pinner may hold
+// what is others', and outlive the session.
+func (s *Session) Shared() bool { return s.shared }
+
 // IRQs are the session's interrupts.
 func (s *Session) IRQs() *IRQs { return s.irqs }
 
