@@ -154,6 +154,9 @@ func accept(fd, wake int) (int, error) {
 	if fds[0].Revents == 0 {
 		return -1, nil
 	}
+	if fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0 {
+		return -1, fmt.Errorf("socket was shut down: %w", errs.ErrGone) // accept would say EAGAIN, for ever
+	}
 	client, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
 	switch err {
 	case nil:
