@@ -61,8 +61,9 @@ var arrows = []struct {
 	{"ccw/ccwdev", append([]string{
 		"mdev", "mdev/job", "mdev/registry", "ccw", "ccw/cio", "ccw/channel", "ccw/dasd", "ccw/fba", "ccw/unit", "internal/recording", "internal/filelock",
 	}, memory...)},
+	{"mdev/pcidev", append([]string{"mdev", "mdev/pci", "mdev/reg"}, memory...)},
 	{"mdev/runner", append([]string{"mdev", "mdev/job"}, memory...)},
-	{"mdev/demo", append([]string{"mdev", "mdev/job", "mdev/runner", "mdev/pci", "mdev/reg", "mdev/ram", "mdev/demo/engine"}, memory...)},
+	{"mdev/demo", append([]string{"mdev", "mdev/job", "mdev/runner", "mdev/pcidev", "mdev/pci", "mdev/reg", "mdev/ram", "mdev/demo/engine"}, memory...)},
 }
 
 var (
