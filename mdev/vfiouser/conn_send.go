@@ -48,6 +48,19 @@ func (c *conn) sendBytes(b []byte) error {
 	if c.broken != nil {
 		return c.broken
 	}
+	if len(b) <= sendWhole {
+		// Nearly every reply, in one system call that is given no more than
+		// it needs.
+		switch n, errno := sendto(c.fd, b, unix.MSG_NOSIGNAL); errno {
+		case 0:
+			if b = b[n:]; len(b) == 0 {
+				return nil
+			}
+		case unix.EAGAIN: // SO_SNDTIMEO has passed
+			c.broken = errStalled
+			return errStalled
+		}
+	}
 	c.broken = c.sendLocked(b, nil, nil, nil)
 	clear(c.siov[:])
 	return c.broken

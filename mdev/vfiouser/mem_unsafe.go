@@ -25,6 +25,12 @@ func sendmsg(fd int, m *unix.Msghdr, flags int) (int, unix.Errno) {
 	return int(n), errno
 }
 
+// sendto is sendto(2) on fd, which is connected; p is not empty.
+func sendto(fd int, p []byte, flags int) (int, unix.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags), 0, 0)
+	return int(n), errno
+}
+
 // setIovec makes v the bytes b, which must stay reachable otherwise for as long
 // as v is in use: v alone keeps them, being a typed pointer.
 func setIovec(v *unix.Iovec, b []byte) {
