@@ -36,9 +36,9 @@ type Config struct {
 	// Server is the template for the servers; its Session's name is set
 	// for each.
 	Server vfiouser.ServerConfig
-	// Record is asked, when a device is started, what records it. Nil, or
-	// returning nil: nothing.
-	Record func(registry.Device) mdev.Recorder
+	// Record is asked, when a device is started, what records it; its error
+	// fails the start. Nil, or returning nil: nothing.
+	Record func(registry.Device) (mdev.Recorder, error)
 }
 
 // Daemon owns devices and serves them. Its methods may be called by any
@@ -61,7 +61,7 @@ type served struct {
 	server *vfiouser.Server
 	cancel context.CancelFunc
 	ready  chan struct{} // closed when Start is through with it
-	done   chan struct{} // closed when its server has ended
+	done   chan struct{} // closed when it is not served any more
 }
 
 // New makes a daemon with its parents and no device.
@@ -138,7 +138,10 @@ func (d *Daemon) start(ctx context.Context, id uuid.UUID, sock **Socket) (regist
 	}
 	if err == nil {
 		s.sock = *sock
-		s.server, err = vfiouser.NewServer(d.reg.Opener(id), d.serverConfig(dev, s.sock))
+		var c *vfiouser.ServerConfig
+		if c, err = d.serverConfig(dev, s.sock); err == nil {
+			s.server, err = vfiouser.NewServer(d.reg.Opener(id), c)
+		}
 	}
 	if err == nil {
 		// Fails if the device has been removed meanwhile. Whoever removes
@@ -146,7 +149,6 @@ func (d *Daemon) start(ctx context.Context, id uuid.UUID, sock **Socket) (regist
 		err = d.reg.SetEndpoint(id, s.sock.Name)
 	}
 	if err != nil {
-		close(s.done)
 		d.unclaim(s, nil)
 		return dev, err
 	}
@@ -158,14 +160,14 @@ func (d *Daemon) start(ctx context.Context, id uuid.UUID, sock **Socket) (regist
 }
 
 // serverConfig is the configuration of a device's server.
-func (d *Daemon) serverConfig(dev registry.Device, sock *Socket) *vfiouser.ServerConfig {
+func (d *Daemon) serverConfig(dev registry.Device, sock *Socket) (_ *vfiouser.ServerConfig, err error) {
 	c := d.cfg.Server
 	c.Log = cmp.Or(c.Log, d.cfg.Log).With("device", dev.UUID.String())
 	c.Session.Name = "client of " + sock.Name
 	if d.cfg.Record != nil {
-		c.Session.Record = d.cfg.Record(dev)
+		c.Session.Record, err = d.cfg.Record(dev)
 	}
-	return &c
+	return &c, err
 }
 
 // run serves a device until it is told to stop or cannot go on.
@@ -188,7 +190,6 @@ func (d *Daemon) run(ctx context.Context, s *served) {
 		d.cfg.Log.Info("device is no longer served", "device", s.id.String(), "socket", s.sock.Name)
 	}
 	_ = d.reg.SetEndpoint(s.id, "") // it may be gone
-	close(s.done)
 	d.unclaim(s, err)
 }
 
@@ -206,7 +207,9 @@ func (d *Daemon) claim(s *served) error {
 	return nil
 }
 
+// unclaim notes that it is not, or no longer.
 func (d *Daemon) unclaim(s *served, failure error) {
+	defer close(s.done) // who waits for that finds it to be so
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.served, s.id)

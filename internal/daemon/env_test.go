@@ -86,7 +86,8 @@ func openFDs(t testing.TB) int {
 	return len(list)
 }
 
-// device is a PCI device of nothing but BAR 0, which holds what was written.
+// device is a PCI device of nothing but BAR 0, which holds what was written until
+// somebody asks for a reset.
 type device struct {
 	env *env
 	mu  sync.Mutex
@@ -99,6 +100,7 @@ func (d *device) Info() *mdev.Info {
 		Regions: make([]mdev.RegionInfo, mdev.NumPCIRegions), IRQs: make([]mdev.IRQInfo, mdev.NumPCIIRQs),
 	}
 	i.Regions[mdev.BAR0] = mdev.RegionInfo{Name: "bar0", Size: 64, Flags: mdev.RegionRead | mdev.RegionWrite}
+	i.Regions[mdev.Config] = mdev.RegionInfo{Name: "config", Size: 256, Flags: mdev.RegionRead | mdev.RegionWrite}
 	i.IRQs[mdev.IRQREQ] = mdev.IRQInfo{Name: "req", Count: 1, Flags: mdev.IRQEventFD | mdev.IRQNoResize}
 	return i
 }
@@ -110,20 +112,22 @@ func (d *device) Destroy()                                     { d.env.live.Add(
 func (d *device) Read(_ context.Context, _ int, off uint64, p []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	copy(p, d.bar[off:])
+	copy(p, d.bar[min(off, 64):])
 	return nil
 }
 
 func (d *device) Write(_ context.Context, _ int, off uint64, p []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	copy(d.bar[off:], p)
+	copy(d.bar[min(off, 64):], p)
 	return nil
 }
 
-func (d *device) Reset(context.Context, mdev.ResetKind) error {
+func (d *device) Reset(_ context.Context, kind mdev.ResetKind) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	clear(d.bar[:])
+	if kind == mdev.ResetDevice {
+		clear(d.bar[:])
+	}
 	return nil
 }

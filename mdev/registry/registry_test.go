@@ -31,7 +31,9 @@ type fake struct {
 func (d *fake) Info() *mdev.Info {
 	irqs := make([]mdev.IRQInfo, mdev.NumPCIIRQs)
 	irqs[mdev.IRQREQ] = mdev.IRQInfo{Name: "req", Count: 1, Flags: mdev.IRQEventFD | mdev.IRQNoResize}
-	return &mdev.Info{API: d.api, IRQs: irqs, Regions: make([]mdev.RegionInfo, mdev.NumPCIRegions)}
+	regions := make([]mdev.RegionInfo, mdev.NumPCIRegions)
+	regions[mdev.Config] = mdev.RegionInfo{Name: "config", Size: 256, Flags: mdev.RegionRead | mdev.RegionWrite}
+	return &mdev.Info{API: d.api, IRQs: irqs, Regions: regions}
 }
 
 func (d *fake) Open(context.Context, *mdev.Attachment) error {
