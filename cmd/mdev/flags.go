@@ -70,7 +70,7 @@ func judge(err error) error {
 	switch {
 	case err == nil || errors.As(err, &none) || errors.Is(err, context.Canceled):
 		return err
-	case errors.Is(err, errs.ErrInvalid), errors.Is(err, errs.ErrNotFound):
+	case errors.Is(err, errs.ErrInvalid), errors.Is(err, errs.ErrNotFound), errors.Is(err, errs.ErrNotSupported):
 		return usage{err}
 	}
 	return err

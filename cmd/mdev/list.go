@@ -216,7 +216,7 @@ func (c *listCmd) watch(a *app, filter mdevctl.Filter) error {
 			return err
 		case e.Device != nil && !chosen(filter, e.Device):
 			continue
-		case e.Device == nil && (filter.UUID.Valid || filter.Parent != "" && filter.Parent != e.Parent && e.Parent != ""):
+		case e.Parent != "" && (filter.UUID.Valid || filter.Parent != "" && filter.Parent != e.Parent):
 			continue
 		case c.Dumpjson:
 			err = writeLine(a.stdout, e)

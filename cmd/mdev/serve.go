@@ -27,6 +27,8 @@ type serveCmd struct {
 	Control    string `placeholder:"PATH" help:"Take orders from mdev create, start, stop, list on this UNIX socket. Without a device, the default is theirs."`
 	RunDir     string `placeholder:"DIR" help:"Folder for the sockets of devices that are started without one. Default: that of the control socket."`
 	SocketMode string `placeholder:"MODE" help:"Rights of the sockets for VMMs, octal. (default 0600)"`
+	HTTP       string `name:"http" placeholder:"ADDR" help:"Serve a page that shows what goes on, Prometheus metrics and profiles on HOST:PORT, read-only and for who can connect; without HOST, for this machine."`
+	Record     string `placeholder:"FILE" help:"Append what the devices are given to do to this recording, for mdev replay. Of types that run programs (vfio-ccw)."`
 	Autostart  bool   `help:"Start the devices whose definition in --root says auto."`
 
 	LogFormat string `enum:"text,json" default:"text" help:"Form of the log on standard error. (${enum}; default ${default})"`
@@ -61,7 +63,7 @@ service manager (Type=notify).
 Examples:
   mdev serve --type demo --socket-path /tmp/demo.sock
   mdev serve --control /run/mdev/control.sock --autostart
-  mdev serve --config devices.json --log-format json`
+  mdev serve --config devices.json --log-format json --http :9090`
 }
 
 // Run serves.
@@ -78,6 +80,11 @@ func (c *serveCmd) Run(a *app) (err error) {
 	}
 	defer p.close()
 	p.config.Log = log
+	rec, err := c.recorder(&p.config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rec.Close()) }() // when no device can add to it
 	d, err := served.New(&p.config)
 	if err != nil {
 		return err
@@ -96,6 +103,13 @@ func (c *serveCmd) Run(a *app) (err error) {
 	services, err := p.services(d)
 	if err != nil {
 		return err
+	}
+	if c.HTTP != "" {
+		page, err := pageService(a.ctx, c.HTTP, d, log)
+		if err != nil {
+			return err
+		}
+		services = append(services, page)
 	}
 	if c.Autostart {
 		autostart(a.ctx, d, c.dir(), log)

@@ -119,11 +119,11 @@ func ParseFile(b []byte, dir string) (*File, error) {
 	err := dec.Decode(f)
 	if err == nil {
 		if _, end := dec.Token(); end != io.EOF {
-			err = errors.New("more than one value")
+			err = errors.New(manyValues)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %s: %w", lineOf(b, dec, err), strings.TrimPrefix(err.Error(), "json: "), errs.ErrInvalid)
+		return nil, fmt.Errorf("%s%s: %w", lineOf(b, dec, err), strings.TrimPrefix(err.Error(), "json: "), errs.ErrInvalid)
 	}
 	if len(f.Devices) > maxFileDevices {
 		return nil, fmt.Errorf("%d devices, more than %d: %w", len(f.Devices), maxFileDevices, errs.ErrInvalid)
@@ -189,8 +189,8 @@ func deref(p *int) int {
 	return *p
 }
 
-// lineOf is the line that err is about.
-func lineOf(b []byte, dec *json.Decoder, err error) int {
+// lineOf says in which line err is, where that is known.
+func lineOf(b []byte, dec *json.Decoder, err error) string {
 	at := dec.InputOffset()
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
@@ -199,7 +199,11 @@ func lineOf(b []byte, dec *json.Decoder, err error) int {
 		at = syntax.Offset
 	case errors.As(err, &kind):
 		at = kind.Offset
+	case dec.InputOffset() > 0 && err.Error() != manyValues:
+		return "" // the decoder has read the value and says what is wrong, not where
 	}
 	at = min(max(at, 0), int64(len(b)))
-	return 1 + bytes.Count(b[:at], []byte("\n"))
+	return fmt.Sprintf("line %d: ", 1+bytes.Count(b[:at], []byte("\n")))
 }
+
+const manyValues = "more than one value"

@@ -261,7 +261,10 @@ func TestStartRemoveRace(t *testing.T) {
 func TestRecord(t *testing.T) {
 	e := newEnv(t)
 	var asked []uuid.UUID
-	e.cfg.Record = func(d registry.Device) mdev.Recorder { asked = append(asked, d.UUID); return nil }
+	e.cfg.Record = func(d registry.Device) (mdev.Recorder, error) {
+		asked = append(asked, d.UUID)
+		return nil, nil
+	}
 	id := e.create()
 	e.serve(id)
 	require.Equal(t, []uuid.UUID{id}, asked)
