@@ -31,9 +31,14 @@ type process struct {
 
 // start runs a program. Where the test fails, what it printed is printed.
 func start(t *testing.T, name, program string, args ...string) *process {
-	p := &process{name: name, done: make(chan struct{}), cmd: exec.Command(program, args...)}
+	return startCommand(t, name, exec.Command(program, args...))
+}
+
+// startCommand is start for a command of which more is said than its arguments.
+func startCommand(t *testing.T, name string, cmd *exec.Cmd) *process {
+	p := &process{name: name, done: make(chan struct{}), cmd: cmd}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	go func() {
 		// The kernel kills the child when the thread ends that started it. So
@@ -58,10 +63,14 @@ func start(t *testing.T, name, program string, args ...string) *process {
 	return p
 }
 
-// kill ends it with SIGKILL and returns when it has ended.
+// kill ends it and what it started with SIGKILL, and returns when it has ended.
 func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // fails where it has ended already
-	<-p.done
+	select {
+	case <-p.done: // its number may be another's by now
+	default:
+		_ = syscall.Kill(-p.pid, syscall.SIGKILL)
+		<-p.done
+	}
 }
 
 // wait waits until it ends by itself.
