@@ -63,6 +63,10 @@ const (
 	limitMaxFDs  = 16
 )
 
+// minMessage is what a message may have besides a little data, for VERSION and
+// whatever else has no size of its own.
+const minMessage = 16 << 10
+
 func (c *ServerConfig) resolve() error {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	c.Session.Log = cmp.Or(c.Session.Log, c.Log)
@@ -190,7 +194,7 @@ func (s *Server) ServeConn(ctx context.Context, fd int) error {
 	}
 	defer done()
 	c, err := newConn(fd, connConfig{
-		maxMessage:  wire.HeaderLen + wire.RegionAccessLen + s.cfg.MaxData,
+		maxMessage:  wire.HeaderLen + wire.RegionAccessLen + max(s.cfg.MaxData, minMessage),
 		maxFDs:      s.cfg.MaxFDs,
 		messageTime: s.cfg.MessageTime, sendTime: s.cfg.SendTime,
 	})
@@ -247,7 +251,6 @@ func (s *Server) disconnect() {
 // negotiate takes the first message, which has to come in time: a client that
 // only connects must not keep others away.
 func (l *link) negotiate() error {
-	var own message
 	ready, err := l.c.wait(l.srv.cfg.MessageTime)
 	if err == nil && !ready {
 		err = fmt.Errorf("no VERSION: %w", errStalled)
@@ -255,10 +258,10 @@ func (l *link) negotiate() error {
 	if err != nil {
 		return err
 	}
-	m, err := l.main.next(&own)
-	if err != nil {
-		if errors.Is(err, errFraming) && own.Size != 0 {
-			l.lastWords(&own.Header)
+	m := new(message)
+	if err := l.c.recv(m); err != nil {
+		if errors.Is(err, errFraming) && m.Size != 0 {
+			l.lastWords(&m.Header)
 		}
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/softmdev/softmdev/mdev"
-	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -155,6 +154,11 @@ func (l *link) migDataRead(m *message) error {
 	if uint64(r.Size) > uint64(l.srv.cfg.MaxData) || uint64(r.Argsz) < wire.MigDataLen+uint64(r.Size) {
 		return refuse("%v", r)
 	}
+	switch state := l.s.MigrationState(); state {
+	case mdev.MigPreCopy, mdev.MigPreCopyP2P, mdev.MigStopCopy:
+	default:
+		return refuse("%v in state %v", r, state)
+	}
 	at := len(l.out) + wire.MigDataLen
 	l.out = slices.Grow(l.out, wire.MigDataLen+int(r.Size))
 	p := l.out[at : at+int(r.Size)]
@@ -185,8 +189,8 @@ func (l *link) migDataWrite(m *message) error {
 	if uint64(r.Size) != uint64(len(data)) || uint64(r.Argsz) < uint64(len(m.body)) || len(data) > l.srv.cfg.MaxData {
 		return refuse("%v, %d bytes", r, len(data))
 	}
-	if l.info.Migration == 0 {
-		return errs.ErrInvalid
+	if state := l.s.MigrationState(); state != mdev.MigResuming {
+		return refuse("%v in state %v", r, state)
 	}
 	return l.s.WriteMigration(data)
 }
