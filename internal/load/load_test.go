@@ -6,15 +6,20 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 )
@@ -43,9 +48,9 @@ func TestManyDevices(t *testing.T) {
 	file := filepath.Join(dir, "devices.json")
 	require.NoError(t, os.WriteFile(file, cfg, 0o600))
 
-	var log bytes.Buffer
-	srv := exec.CommandContext(t.Context(), bin, "serve", "--config", file)
-	srv.Stderr = &log
+	log := &buffer{}
+	srv := exec.CommandContext(t.Context(), bin, "serve", "--config", file, "--http", "127.0.0.1:0")
+	srv.Stderr = log
 	require.NoError(t, srv.Start())
 	defer func() { _ = srv.Process.Kill() }()
 	ctx, cancel := context.WithTimeout(t.Context(), *duration+time.Minute)
@@ -68,6 +73,7 @@ func TestManyDevices(t *testing.T) {
 	}
 	require.NoError(t, all.Wait(), "%s", log.String())
 	busy := resident(t, srv.Process.Pid)
+	signalled := metric(t, log, "mdev_interrupts_signalled_total")
 	// Once more when nobody is at work any more: what came late counts.
 	for _, g := range guests {
 		require.NoError(t, g.check())
@@ -88,12 +94,52 @@ func TestManyDevices(t *testing.T) {
 	t.Logf("register read\n%s", histogram(access))
 	t.Logf("command, from doorbell to interrupt\n%s", histogram(command))
 	require.NotZero(t, least, "a device that did not get its turn")
+	require.Equal(t, float64(command.TotalCount()), signalled, "interrupts by the server's count")
 
 	require.NoError(t, srv.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, srv.Wait(), "%s", log.String())
 	for _, d := range list {
 		require.NoFileExists(t, d.Socket)
 	}
+}
+
+// buffer is what a process has written so far.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// metric is the sum of a metric over all devices, as the server that wrote log
+// tells it.
+func metric(t *testing.T, log *buffer, name string) (sum float64) {
+	t.Helper()
+	url := regexp.MustCompile(`url=(\S+)`).FindStringSubmatch(log.String())
+	require.NotNil(t, url, "%s", log)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url[1]+"metrics", nil)
+	require.NoError(t, err)
+	w, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer w.Body.Close()
+	p := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := p.TextToMetricFamilies(w.Body)
+	require.NoError(t, err)
+	require.Contains(t, families, name)
+	for _, m := range families[name].GetMetric() {
+		sum += m.GetCounter().GetValue()
+	}
+	return sum
 }
 
 // histogram draws h, a line for each doubling.
