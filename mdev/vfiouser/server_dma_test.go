@@ -114,7 +114,7 @@ func TestDMAMapFiles(t *testing.T) {
 		{"a socket, by FILE_IO", socket, 3 | wire.MapFileIO, unix.EINVAL},
 		{"an eventfd", eventFDs(t, 1)[0], 3, unix.ENODEV},
 	}
-	open := len(openFiles(t))
+	before := openFiles(t)
 	for i, row := range rows {
 		got := r.mapFile(uint64(i)<<20, 0x1000, 0, row.flags, row.fd)
 		if row.want == unix.ENODEV && got == unix.EINVAL || got == unix.EACCES && row.want == unix.ENODEV {
@@ -125,7 +125,8 @@ func TestDMAMapFiles(t *testing.T) {
 			require.Zero(t, r.unmap(uint64(i)<<20, 0x1000), row.name)
 		}
 	}
-	require.LessOrEqual(t, len(openFiles(t)), open+1, "but for the one that is read by file I/O")
+	after := openFiles(t)
+	require.LessOrEqual(t, len(after), len(before)+1, "but for the one that is read by file I/O: %v became %v", before, after)
 }
 
 // TestDMAUnmap: specs, "DMA_UNMAP (3)".

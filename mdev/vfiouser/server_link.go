@@ -61,8 +61,6 @@ func (l *link) run() error {
 		m, err := l.main.next(&own)
 		if err == nil {
 			err = l.handle(m)
-			closeFDs(m.fds)
-			m.fds = m.fds[:0]
 		} else if errors.Is(err, errFraming) && own.Size != 0 {
 			// Whoever wrote this may want to know; what follows it cannot be
 			// read any more.
@@ -84,10 +82,13 @@ func (l *link) handle(m *message) error {
 		l.log.Debug("received", "message", wire.Text(m.Header, m.body), "files", len(m.fds))
 	}
 	if m.Flags.Type() != wire.TypeCommand {
+		closeFDs(m.fds)
 		return fmt.Errorf("%v: %w", m.Header, errFraming)
 	}
 	l.out, l.outFDs = l.room(), l.outFDs[:0]
 	err := l.execute(m)
+	closeFDs(m.fds) // before the reply: who gets it may count
+	m.fds = m.fds[:0]
 	l.srv.count.in(m.Command, int(m.Size), err != nil)
 	if err != nil {
 		l.refused(m, err)
