@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 
 	"github.com/google/uuid"
@@ -70,7 +71,8 @@ func judge(err error) error {
 	switch {
 	case err == nil || errors.As(err, &none) || errors.Is(err, context.Canceled):
 		return err
-	case errors.Is(err, errs.ErrInvalid), errors.Is(err, errs.ErrNotFound), errors.Is(err, errs.ErrNotSupported):
+	case errors.Is(err, errs.ErrInvalid), errors.Is(err, errs.ErrNotSupported),
+		errors.Is(err, fs.ErrNotExist): // also errs.ErrNotFound, which is ENOENT
 		return usage{err}
 	}
 	return err

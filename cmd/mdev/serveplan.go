@@ -133,19 +133,21 @@ func (p *plan) close() {
 	}
 }
 
-// start makes and serves the devices.
-func (p *plan) start(ctx context.Context, d *daemon.Daemon) error {
-	mode := cmp.Or(p.config.SocketMode, 0o600)
+// start makes and serves the devices. All sockets are there before the first
+// device is.
+func (p *plan) start(ctx context.Context, d *daemon.Daemon) (err error) {
+	for i := range p.devices {
+		if x := &p.devices[i]; x.path != "" {
+			if x.sock, err = daemon.Listen(x.path, cmp.Or(p.config.SocketMode, 0o600)); err != nil {
+				return err
+			}
+		}
+	}
 	for i := range p.devices {
 		x := &p.devices[i]
 		dev, err := d.Create(ctx, x.Spec)
 		if err != nil {
 			return err
-		}
-		if x.sock == nil && x.path != "" {
-			if x.sock, err = daemon.Listen(x.path, mode); err != nil {
-				return err
-			}
 		}
 		sock := x.sock
 		x.sock = nil // it is the daemon's, whatever comes

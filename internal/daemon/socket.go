@@ -24,7 +24,7 @@ const backlog = 64
 
 // Socket is a UNIX stream socket, listening or connected.
 type Socket struct {
-	// Name says where it is: its path, or "fd:3".
+	// Name says where it is: its absolute path, or "fd:3".
 	Name string
 	// Listening says that clients connect to it; else it is connected to
 	// the one client that it will have.
@@ -58,6 +58,9 @@ func Listen(path string, mode fs.FileMode) (_ *Socket, err error) {
 		return nil, fmt.Errorf("%s: socket: %w", path, err)
 	}
 	s := &Socket{Name: path, Listening: true, fd: fd}
+	if abs, err := filepath.Abs(path); err == nil {
+		s.Name = abs // for those who are elsewhere; as given, it may be shorter
+	}
 	defer func() {
 		if err != nil {
 			s.Close()

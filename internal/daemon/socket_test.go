@@ -40,6 +40,17 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// TestListenRelative: others are told the whole path.
+func TestListenRelative(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	s, err := Listen("s", 0o600)
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(dir, "s"), s.Name)
+	s.Close()
+	require.NoFileExists(t, s.Name)
+}
+
 // TestListenOverOld: a socket that nobody listens on is replaced; what somebody
 // uses, and what is no socket, is left alone.
 func TestListenOverOld(t *testing.T) {
