@@ -20,6 +20,7 @@ import (
 	"github.com/softmdev/softmdev/internal/bench/ccwbench"
 	"github.com/softmdev/softmdev/internal/bench/pinbench"
 	"github.com/softmdev/softmdev/internal/bench/translatebench"
+	"github.com/softmdev/softmdev/internal/bench/vfiouserbench"
 	"github.com/softmdev/softmdev/internal/replay"
 )
 
@@ -45,7 +46,8 @@ Examples:
 
 // benchmarks is the list of all packages.
 func (c *benchCmd) benchmarks(ctx context.Context) []bench.Benchmark {
-	list := slices.Concat(translatebench.Benchmarks(), pinbench.Benchmarks(), ccwbench.Benchmarks())
+	list := slices.Concat(translatebench.Benchmarks(), pinbench.Benchmarks(), ccwbench.Benchmarks(),
+		vfiouserbench.Benchmarks(), serveBenchmarks(ctx))
 	if b, err := replayBenchmarks(ctx, c.Replay); err == nil {
 		list = append(list, b...)
 	}
