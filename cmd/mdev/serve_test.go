@@ -306,7 +306,7 @@ func TestWatch(t *testing.T) {
 	watch := spawn(t, command(t, "list", "--watch", "--control", control))
 	lines := spawn(t, command(t, "list", "--watch", "--dumpjson", "-u", b, "--control", control))
 	require.Equal(t, "present   "+a+" demo demo idle", watch.line())
-	require.JSONEq(t, `{"seq":2,"op":"synced"}`, lines.line())
+	require.Contains(t, lines.line(), `"op":"synced"`)
 
 	socket := filepath.Join(dir, b+".sock")
 	require.Equal(t, b+" "+socket+"\n", order("start", "--type", "demo", "-u", b))

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 
+	"github.com/softmdev/softmdev/ccw/ccwdev"
 	"github.com/softmdev/softmdev/mdev"
 	"github.com/softmdev/softmdev/mdev/demo"
 	"github.com/softmdev/softmdev/mdev/registry"
@@ -27,5 +28,6 @@ func Builtin() []registry.Parent {
 				return demo.New(&c)
 			},
 		}}},
+		ccwdev.Parent(),
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/softmdev/softmdev/internal/fault"
 	"github.com/softmdev/softmdev/mdev"
 	"github.com/softmdev/softmdev/mdev/errs"
 )
@@ -432,4 +433,23 @@ func TestOpener(t *testing.T) {
 		require.Equal(t, 1, closed)
 		require.Nil(t, e.Session(id))
 	}
+}
+
+// TestOpenFails: whichever step of an open fails, the device is idle
+// afterwards and can be opened.
+func TestOpenFails(t *testing.T) {
+	e := newEnv(t)
+	id := e.create("one")
+	fired := fault.Sweep(t, func(p *fault.Points) error {
+		s, err := e.Open(e.ctx, id, &mdev.SessionConfig{Name: "vm", Fault: p})
+		if err == nil {
+			err = s.Close(e.ctx)
+		}
+		return err
+	}, func() {
+		require.Eventually(t, func() bool { return e.state(id) == StateIdle }, 10*time.Second, time.Millisecond)
+		require.Nil(t, e.Session(id))
+		require.NoError(t, e.open(id).Close(e.ctx))
+	})
+	require.NotEmpty(t, fired)
 }
