@@ -61,6 +61,9 @@ func parseUUID(s string) (uuid.NullUUID, error) {
 	if err != nil {
 		return uuid.NullUUID{}, usagef("--uuid: %w", err)
 	}
+	if id == uuid.Nil {
+		return uuid.NullUUID{}, usagef("--uuid: the zero UUID names no device")
+	}
 	return uuid.NullUUID{UUID: id, Valid: true}, nil
 }
 

@@ -174,6 +174,9 @@ func ParseFile(b []byte, dir string) (*File, error) {
 			}
 		}
 		if d.UUID.Valid {
+			if d.UUID.UUID == uuid.Nil {
+				return nil, fmt.Errorf("devices[%d]: the zero UUID names no device: %w", i, errs.ErrInvalid)
+			}
 			if err := once(i, "uuid", d.UUID.UUID.String()); err != nil {
 				return nil, err
 			}

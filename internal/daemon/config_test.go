@@ -49,6 +49,7 @@ func TestFile(t *testing.T) {
 func TestBadFile(t *testing.T) {
 	const id = "83c32df7-d52e-4ec1-9668-1f3c7e4df107"
 	for in, text := range map[string]string{
+		`{"devices":[{"type":"t","uuid":"00000000-0000-0000-0000-000000000000"}]}`: "devices[0]: the zero UUID names no device",
 		"":                                      "line 1: EOF",
 		"{\n\n\"devices\": [}":                  "line 3: invalid character '}' looking for beginning of value",
 		"[]":                                    "line 1: cannot unmarshal array",

@@ -199,6 +199,9 @@ func (d *Daemon) create(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err := body(w, r, &c); err != nil {
 		return nil, err
 	}
+	if c.UUID.Valid && c.UUID.UUID == uuid.Nil {
+		return nil, fmt.Errorf("the zero UUID names no device: %w", errs.ErrInvalid)
+	}
 	dev, err := d.Create(r.Context(), Spec{UUID: c.UUID.UUID, Parent: c.Parent, Type: c.Type, Attrs: c.Attrs})
 	if err != nil {
 		return nil, err

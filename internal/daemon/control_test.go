@@ -136,6 +136,7 @@ func TestRawRequests(t *testing.T) {
 		{"POST", "/v1/devices", `{"type":"few","uuid":"x"}`, 400, "body: invalid UUID length"},
 		{"POST", "/v1/devices", `{"type":"few","attrs":[{"a":"b","c":"d"}]}`, 400, "want one name and its value, have 2"},
 		{"POST", "/v1/devices", `{"type":"` + strings.Repeat("x", maxBody) + `"}`, 400, "body: http: request body too large"},
+		{"POST", "/v1/devices", `{"type":"few","uuid":"00000000-0000-0000-0000-000000000000"}`, 400, "the zero UUID names no device"},
 		{"POST", "/v1/devices/x/start", "", 400, `\"x\" is not a UUID`},
 		{"POST", "/v1/devices/" + id + "/stop?force=maybe", "", 400, `force=\"maybe\"`},
 		{"DELETE", "/v1/devices/" + id + "?wait=-1s", "", 400, `wait=\"-1s\"`},
