@@ -195,7 +195,7 @@ func (q *IRQs) act(ix *irqIndex, vs []vector, action IRQSetFlags, bools []byte) 
 	for i := range vs {
 		v := &vs[i]
 		switch {
-		case bools != nil && bools[i] == 0:
+		case len(bools) != 0 && bools[i] == 0:
 		case action == ActionTrigger:
 			v.loopback()
 		case action == ActionMask:
