@@ -221,7 +221,7 @@ func (c *Client) reportHere(iova addr.IOVA, n, pageSize addr.Len, bitmap []uint6
 		return nil
 	}
 	here := make([]uint64, len(bitmap))
-	if err := c.mem.DirtyGet(iova, n, pageSize, here, true); err != nil {
+	if err := c.mem.DirtyTake(iova, n, pageSize, here, nil); err != nil {
 		return fail(wire.CmdFeature, wire.FeatureDMALoggingReport.String(), fmt.Errorf("of messages: %w", err))
 	}
 	for i, w := range here {
