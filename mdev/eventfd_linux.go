@@ -81,6 +81,14 @@ func drainEventFD(fd int) bool {
 	}
 }
 
+// unblockEventFD takes the counter if it is so full that writers wait. Any other
+// value is the client's to read.
+func unblockEventFD(fd int) {
+	if !pollFD(fd, unix.POLLOUT) {
+		drainEventFD(fd)
+	}
+}
+
 func newEventFD() (int, error) {
 	return unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 }

@@ -10,7 +10,7 @@ func checkEventFD(int) (bool, error) { return false, errs.ErrNotSupported }
 
 func signalEventFD(int, bool) bool { return false }
 
-func drainEventFD(int) bool { return false }
+func unblockEventFD(int) {}
 
 func newEventFD() (int, error) { return -1, errs.ErrNotSupported }
 

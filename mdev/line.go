@@ -1,6 +1,7 @@
 package mdev
 
 import (
+	"runtime"
 	"sync/atomic"
 	"time"
 )
@@ -66,9 +67,9 @@ func (l *line) signal() bool {
 	return signalEventFD(l.fd, l.nonblock)
 }
 
-// The wait for a line to go: signals take a microsecond, so a longer one is
+// The wait for a line to go: signals take a microsecond, so a longer one may be
 // stuck in an eventfd whose counter the client filled at that very moment, or
-// made blocking afterwards. Taking the counter lets the writer out.
+// made blocking afterwards. Taking a counter that is full lets the writer out.
 const (
 	lineRescue = time.Millisecond
 	lineWait   = time.Second
@@ -81,42 +82,51 @@ func retire(lines []*line) {
 	for _, l := range lines {
 		l.put()
 	}
-	rescue(lines, func(l *line) bool {
-		select {
-		case <-l.gone:
-			return true
-		default:
-			return false
+	start := time.Now()
+	for _, l := range lines {
+		for !l.isGone() && time.Since(start) < lineWait {
+			select {
+			case <-l.gone:
+			case <-time.After(lineRescue):
+				l.rescue()
+			}
 		}
-	})
+	}
+}
+
+func (l *line) isGone() bool {
+	select {
+	case <-l.gone:
+		return true
+	default:
+		return false
+	}
 }
 
 // settle waits until each line was seen with nobody signalling it, at most a
 // second.
 func settle(lines []*line) {
-	rescue(lines, func(l *line) bool { return l.users.Load() <= 1 })
+	start := time.Now()
+	for _, l := range lines {
+		for l.users.Load() > 1 {
+			waited := time.Since(start)
+			switch {
+			case waited > lineWait:
+				return
+			case waited > lineRescue:
+				l.rescue()
+				time.Sleep(lineRescue / 16)
+			default:
+				runtime.Gosched()
+			}
+		}
+	}
 }
 
-// rescue waits until each line was once as wanted, and helps.
-func rescue(lines []*line, wanted func(*line) bool) {
-	for start := time.Now(); ; time.Sleep(lineRescue) {
-		left := lines[:0:0]
-		for _, l := range lines {
-			if !wanted(l) {
-				left = append(left, l)
-			}
-		}
-		if lines = left; len(lines) == 0 || time.Since(start) > lineWait {
-			return
-		}
-		if time.Since(start) < lineRescue {
-			continue
-		}
-		for _, l := range lines {
-			if l.fd >= 0 && l.get() {
-				drainEventFD(l.fd)
-				l.put()
-			}
-		}
+// rescue lets out who is stuck in l.
+func (l *line) rescue() {
+	if l.fd >= 0 && l.get() {
+		unblockEventFD(l.fd)
+		l.put()
 	}
 }
