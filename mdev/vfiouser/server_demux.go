@@ -68,6 +68,7 @@ type call struct {
 	done    bool // guarded by demux.mu
 	err     error
 	m       *message // what it receives when it is its turn
+	fixed   [wire.DMAAccessLen]byte
 }
 
 func newDemux(c *conn, serves bool, cfg *ServerConfig) *demux {
@@ -269,10 +270,9 @@ func (d *demux) do(command wire.Command, address uint64, into, data []byte) erro
 	if err != nil {
 		return err
 	}
-	var fixed [wire.DMAAccessLen]byte
 	h := wire.Header{ID: x.id, Command: command}
 	a := wire.DMAAccess{Address: address, Count: x.count}
-	if err := d.c.send(h, a.Append(fixed[:0]), data, nil); err != nil {
+	if err := d.c.send(h, a.Append(x.fixed[:0]), data, nil); err != nil {
 		d.fail(err)
 		d.c.shutdown()
 	}

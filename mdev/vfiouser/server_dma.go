@@ -244,6 +244,9 @@ func (c *clientMemory) WriteAt(p []byte, off int64) (int, error) {
 // transfer moves p in pieces of the size that the client takes. It may be
 // called from any goroutine but the serving one: see [demux].
 func (l *link) transfer(command wire.Command, address uint64, p []byte) (int, error) {
+	if l.maxDMA == 0 {
+		return 0, fmt.Errorf("%v: client takes no data: %w", command, errs.ErrNotSupported)
+	}
 	done := 0
 	for done < len(p) {
 		piece := p[done:min(len(p), done+l.maxDMA)]

@@ -257,7 +257,7 @@ func TestDirtyBitmap(t *testing.T) {
 // the range"; who does not stop is named, and the mapping stays.
 func TestUnmapWaits(t *testing.T) {
 	space := iommu.NewSpace(nil)
-	r := negotiated(t, &ServerConfig{Session: mdev.SessionConfig{Space: space, Drain: 100 * time.Millisecond}})
+	r := negotiated(t, &ServerConfig{Session: mdev.SessionConfig{Space: space, Translate: &translate.Config{Deadline: 100 * time.Millisecond}}})
 	require.Zero(t, r.mapFile(0, 1<<20, 0, 3, memFile(t, 1<<20)))
 	at := r.dev.attachment()
 	domain := at.Space.NewDomain("stubborn engine")

@@ -41,6 +41,7 @@ func newSocketEnd(t testing.TB, fd int) *socketEnd {
 
 func (p *socketEnd) close() {
 	if p.fd >= 0 {
+		_ = unix.Shutdown(p.fd, unix.SHUT_RDWR) // somebody may be receiving
 		unix.Close(p.fd)
 		p.fd = -1
 	}
