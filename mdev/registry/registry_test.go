@@ -401,6 +401,26 @@ func TestGroups(t *testing.T) {
 	require.EqualValues(t, 3, info.Group)
 }
 
+// TestGroupOfOneBeingMade: a device that is being made is in no group, neither
+// to be seen there nor to keep it.
+func TestGroupOfOneBeingMade(t *testing.T) {
+	e := newEnv(t)
+	e.gate = make(chan struct{})
+	first := e.create("one")
+	id, made := uuid.New(), make(chan error, 1)
+	go func() {
+		_, err := e.Create(e.ctx, "p", "many", id, []Attr{{"wait", ""}})
+		made <- err
+	}()
+	require.Eventually(t, func() bool { return e.state(id) == stateCreating }, 10*time.Second, time.Millisecond)
+	require.Equal(t, []Group{{Number: 0, Devices: []uuid.UUID{first}}}, e.Groups())
+	require.NoError(t, e.Remove(e.ctx, first))
+	require.Empty(t, e.Groups())
+	e.gate <- struct{}{}
+	require.NoError(t, <-made)
+	require.Equal(t, []Group{{Number: 1, Devices: []uuid.UUID{id}}}, e.Groups())
+}
+
 // TestEndpoint: where a device is served is seen, and goes with it.
 func TestEndpoint(t *testing.T) {
 	e := newEnv(t)

@@ -68,7 +68,12 @@ func schema() *memdb.DBSchema {
 		tableDevices: table(tableDevices, id(func(d *deviceRow) []byte { return d.UUID[:] }),
 			many(indexParent, func(d *deviceRow) []byte { return nameKey(d.Parent) }),
 			many(indexType, func(d *deviceRow) []byte { return nameKey(d.Parent, d.Type) }),
-			many(indexGroup, func(d *deviceRow) []byte { return groupKey(d.Group) })),
+			some(indexGroup, func(d *deviceRow) []byte {
+				if d.State == stateCreating {
+					return nil // it has none yet
+				}
+				return groupKey(d.Group)
+			})),
 		tableGroups: table(tableGroups, id(func(g *groupRow) []byte { return groupKey(g.number) }),
 			optional(indexName, func(g *groupRow) []byte {
 				if g.name == "" {
@@ -96,6 +101,12 @@ func many[T any](name string, key func(T) []byte) *memdb.IndexSchema {
 	return &memdb.IndexSchema{Name: name, Indexer: index[T]{key}}
 }
 
+// some is many for rows of which not all have a key.
+func some[T any](name string, key func(T) []byte) *memdb.IndexSchema {
+	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: index[T]{key}}
+}
+
+// optional is some of which each has a key of its own.
 func optional[T any](name string, key func(T) []byte) *memdb.IndexSchema {
 	return &memdb.IndexSchema{Name: name, Unique: true, AllowMissing: true, Indexer: index[T]{key}}
 }
