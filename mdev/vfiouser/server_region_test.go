@@ -4,6 +4,7 @@ package vfiouser
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -109,12 +110,15 @@ func entry(region uint32, off uint64, n uint32, data ...byte) wire.MultiEntry {
 // TestWriteMulti: specs, "REGION_WRITE_MULTI (15)".
 func TestWriteMulti(t *testing.T) {
 	r := newRig(t, nil)
-	var written []uint64
+	var mu sync.Mutex
+	var written []uint64 // guarded by mu
 	r.dev.onWrite = func(_ int, off uint64, _ []byte) error {
 		if off == 0x800 {
 			return unix.ENXIO
 		}
+		mu.Lock()
 		written = append(written, off)
+		mu.Unlock()
 		return nil
 	}
 	r.negotiate(rigJSON)
@@ -136,7 +140,9 @@ func TestWriteMulti(t *testing.T) {
 		{"a later one fails: those before are done, those after not", wire.CmdWriteMulti, multi(3, b, entry(rigRegs, 0x800, 1), c), 0, 0, count(1)},
 		{"out of bounds", wire.CmdWriteMulti, multi(1, entry(rigRegs, 4096, 1)), 0, unix.EINVAL, nil},
 	})
+	mu.Lock()
 	require.Equal(t, []uint64{1, 2, 8, 2}, written)
+	mu.Unlock()
 	require.Equal(t, []byte{0, 0xa, 0xb, 0xc, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}, r.ok(wire.CmdRegionRead, regRead(0, 16))[16:])
 
 	// QEMU sends 200 at a time, NO_REPLY, between other writes.
