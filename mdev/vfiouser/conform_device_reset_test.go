@@ -4,6 +4,7 @@ package vfiouser
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,7 +31,7 @@ func TestConformReset(t *testing.T) {
 	require.NoError(t, d.MapDMA(d.ctx, 0x1000, 4096, addr.ReadWrite, translate.Bytes(ram)))
 	require.NoError(t, d.SetIRQs(d.ctx, mdev.IRQRequest{Flags: mdev.DataEventFD | mdev.ActionTrigger, Index: mdev.IRQMSIX, Count: 1, FDs: fd}))
 	require.NoError(t, d.Reset(d.ctx))
-	require.Equal(t, []mdev.ResetKind{mdev.ResetDevice}, d.dev.resets)
+	require.Equal(t, []mdev.ResetKind{mdev.ResetDevice}, look(d.dev, &d.dev.resets))
 	require.NoError(t, d.dev.dma(0x1000, []byte("after"), true))
 	require.Equal(t, "after", string(ram[:5]))
 	d.dev.attachment().IRQs.Trigger(mdev.IRQMSIX, 0)
@@ -41,10 +42,10 @@ func TestConformReset(t *testing.T) {
 // succeeds. libvfio-user passes the error on and forgets it.
 func TestConformResetFails(t *testing.T) {
 	differs(t, "reset-fails")
-	fails := true
+	var works atomic.Bool
 	d := newDuo(t, nil, nil, func(dev *rigDevice) mdev.Device {
 		dev.onReset = func(kind mdev.ResetKind) error {
-			if fails && kind == mdev.ResetDevice {
+			if !works.Load() && kind == mdev.ResetDevice {
 				return unix.ENOTTY
 			}
 			return nil
@@ -53,7 +54,7 @@ func TestConformResetFails(t *testing.T) {
 	})
 	require.Equal(t, unix.ENOTTY, errs.Errno(d.Reset(d.ctx)))
 	require.Equal(t, unix.EIO, errs.Errno(d.Read(d.ctx, rigRegs, 0, make([]byte, 4))))
-	fails = false
+	works.Store(true)
 	require.NoError(t, d.Reset(d.ctx))
 	require.NoError(t, d.Read(d.ctx, rigRegs, 0, make([]byte, 4)))
 }
@@ -64,18 +65,18 @@ func TestConformResetFails(t *testing.T) {
 func TestConformResetLost(t *testing.T) {
 	var busy *busyDevice
 	d := newDuo(t, nil, nil, func(dev *rigDevice) mdev.Device {
-		busy = &busyDevice{rigDevice: dev, err: unix.EBUSY}
+		busy = newBusy(dev, unix.EBUSY)
 		return busy
 	})
 	require.NoError(t, d.Close())
 	require.NoError(t, d.ended(t))
-	require.Equal(t, []mdev.ResetKind{mdev.ResetLost}, d.dev.resets)
-	require.Zero(t, busy.quiesced)
+	require.Equal(t, []mdev.ResetKind{mdev.ResetLost}, look(d.dev, &d.dev.resets))
+	require.Zero(t, busy.quiesced.Load())
 
 	d = newDuo(t, nil, nil, nil)
 	require.NoError(t, d.s.Close())
 	require.ErrorIs(t, d.ended(t), context.Canceled)
-	require.Equal(t, []mdev.ResetKind{mdev.ResetLost}, d.dev.resets)
+	require.Equal(t, []mdev.ResetKind{mdev.ResetLost}, look(d.dev, &d.dev.resets))
 	<-d.Done()
 	require.ErrorIs(t, d.Reset(d.ctx), errs.ErrGone)
 }

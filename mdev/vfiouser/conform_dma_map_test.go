@@ -4,6 +4,7 @@ package vfiouser
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -76,14 +77,27 @@ func TestConformDMAMapTooMany(t *testing.T) {
 	require.NoError(t, d.MapDMA(d.ctx, 9<<12, 4096, addr.ReadWrite, mem), "there is room again")
 }
 
-// busyDevice is quiesced by nobody as long as it is busy.
+// busyDevice does not quiesce as long as it is busy.
 type busyDevice struct {
 	*rigDevice
-	err      error
-	quiesced int
+	busy     atomic.Uintptr // errno; 0 when it is not
+	quiesced atomic.Int32   // times it was asked
 }
 
-func (d *busyDevice) Quiesce(context.Context) error { d.quiesced++; return d.err }
+// newBusy makes dev one that answers errno when it is to quiesce.
+func newBusy(dev *rigDevice, errno unix.Errno) *busyDevice {
+	d := &busyDevice{rigDevice: dev}
+	d.busy.Store(uintptr(errno))
+	return d
+}
+
+func (d *busyDevice) Quiesce(context.Context) error {
+	d.quiesced.Add(1)
+	if errno := unix.Errno(d.busy.Load()); errno != 0 {
+		return errno
+	}
+	return nil
+}
 
 // test_dma_map.py: test_dma_map_busy; test_quiesce.py: test_device_quiesce_error,
 // test_device_quiesce_error_after_busy, test_allowed_funcs_in_quiesced_dma_register
@@ -94,7 +108,7 @@ func TestConformDMAMapQuiesce(t *testing.T) {
 	differs(t, "map-quiesce")
 	var busy *busyDevice
 	d := newDuo(t, nil, nil, func(dev *rigDevice) mdev.Device {
-		busy = &busyDevice{rigDevice: dev, err: unix.EBUSY}
+		busy = newBusy(dev, unix.EBUSY)
 		return busy
 	})
 	file := memFile(t, 4096)
@@ -106,7 +120,7 @@ func TestConformDMAMapQuiesce(t *testing.T) {
 	require.Equal(t, "dma", string(b))
 	require.NoError(t, d.UnmapDMA(d.ctx, 0x10000, 0x1000))
 	require.ErrorIs(t, d.dev.dma(0x10000, b, true), errs.ErrNotMapped)
-	require.Zero(t, busy.quiesced)
+	require.Zero(t, busy.quiesced.Load())
 }
 
 // test_dma_map.py: test_dma_map_reply_fail, test_dma_map_busy_reply_fail: the
@@ -117,8 +131,8 @@ func TestConformDMAMapReplyFails(t *testing.T) {
 	store := r.s.Session().Store()
 	_ = r.end() // the reply may or may not have found the socket open
 	require.Empty(t, mappings(store))
-	require.Equal(t, []mdev.ResetKind{mdev.ResetLost}, r.dev.resets)
-	require.Equal(t, 1, r.dev.closes)
+	require.Equal(t, []mdev.ResetKind{mdev.ResetLost}, look(r.dev, &r.dev.resets))
+	require.Equal(t, 1, look(r.dev, &r.dev.closes))
 	r.attach(t)
 	r.negotiate(rigJSON)
 	require.Empty(t, r.mappings())

@@ -123,17 +123,17 @@ func TestConformMigrationStates(t *testing.T) {
 func TestConformMigrationQuiesce(t *testing.T) {
 	var busy *busyDevice
 	d := newDuo(t, nil, nil, func(dev *rigDevice) mdev.Device {
-		busy = &busyDevice{rigDevice: dev, err: unix.ENOTTY}
+		busy = newBusy(dev, unix.ENOTTY)
 		return busy
 	})
 	require.Equal(t, unix.ENOTTY, errs.Errno(d.SetMigrationState(d.ctx, mdev.MigStop)))
 	st, err := d.MigrationState(d.ctx)
 	require.NoError(t, err)
 	require.Equal(t, mdev.MigRunning, st)
-	require.Equal(t, 1, busy.quiesced)
-	busy.err = nil
+	require.Equal(t, int32(1), busy.quiesced.Load())
+	busy.busy.Store(0)
 	require.NoError(t, d.SetMigrationState(d.ctx, mdev.MigStopCopy))
-	require.Equal(t, 2, busy.quiesced)
+	require.Equal(t, int32(2), busy.quiesced.Load())
 	require.NoError(t, d.SetMigrationState(d.ctx, mdev.MigRunning))
 }
 

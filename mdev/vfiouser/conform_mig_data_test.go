@@ -106,7 +106,7 @@ func TestConformMigration(t *testing.T) {
 		drain()
 		require.True(t, bytes.Equal(append([]byte("early"), src.dev.state...), stream))
 		require.NoError(t, dst.SetMigrationState(dst.ctx, mdev.MigStop))
-		require.True(t, bytes.Equal(stream, dst.dev.loaded))
+		require.True(t, bytes.Equal(stream, look(dst.dev, &dst.dev.loaded)))
 		require.NoError(t, dst.SetMigrationState(dst.ctx, mdev.MigRunning))
 		require.NoError(t, dst.Read(dst.ctx, rigRegs, 0, make([]byte, 4)))
 		require.NoError(t, src.SetMigrationState(src.ctx, mdev.MigStop))

@@ -115,6 +115,6 @@ func TestConformServe(t *testing.T) {
 	require.NoError(t, c.Close())
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, s.ListenAndServe(context.Background(), path), errs.ErrGone)
-	require.Equal(t, 2, dev.opens)
-	require.Equal(t, 2, dev.closes)
+	require.Equal(t, 2, look(dev, &dev.opens))
+	require.Equal(t, 2, look(dev, &dev.closes))
 }

@@ -136,3 +136,10 @@ const (
 	waitFor = 10 * time.Second
 	tick    = time.Millisecond
 )
+
+// look reads a field of the device that its lock guards.
+func look[T any](d *rigDevice, field *T) T {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return *field
+}
