@@ -289,21 +289,24 @@ func TestQueueIsBounded(t *testing.T) {
 // TestDMAWhileBusy: whatever the serving goroutine is at - here a handler that
 // does not keep to the rule and waits for DMA itself - the answers get through.
 func TestDMAWhileBusy(t *testing.T) {
-	r := newRig(t, nil)
+	got := make(chan string, 1)
 	p := make([]byte, 4)
-	r.dev.onWrite = func(_ int, off uint64, _ []byte) error {
-		if off == 0x40 {
-			return r.dev.dma(0x10000, p, false)
+	r := negotiated(t, nil, func(d *rigDevice) {
+		d.onWrite = func(_ int, off uint64, _ []byte) error {
+			if off != 0x40 {
+				return nil
+			}
+			err := d.dma(0x10000, p, false)
+			got <- string(p)
+			return err
 		}
-		return nil
-	}
-	r.dev.onReset = func(k mdev.ResetKind) error {
-		if k != 0 {
-			return nil
+		d.onReset = func(k mdev.ResetKind) error {
+			if k != mdev.ResetDevice {
+				return nil
+			}
+			return d.dma(0x10000, p, true)
 		}
-		return r.dev.dma(0x10000, p, true)
-	}
-	r.negotiate(rigJSON)
+	})
 	require.Zero(t, r.mapNothing(0x10000, 0x1000, 3))
 	for _, b := range [][]byte{
 		frame(7, wire.CmdRegionWrite, 0, regWrite(0x40, 1)),
@@ -322,7 +325,7 @@ func TestDMAWhileBusy(t *testing.T) {
 		h, _, _ = r.next()
 		require.Equal(t, uint16(8), h.ID)
 	}
-	require.Equal(t, []byte{5, 6, 7, 8}, p)
+	require.Equal(t, "\x05\x06\x07\x08", <-got)
 }
 
 func btoi(b bool) int {
@@ -466,7 +469,10 @@ func TestManyAtOnce(t *testing.T) {
 				require.Equal(t, uint16(i), (<-d.replies).ID)
 			}
 			wg.Wait()
-			require.Zero(t, len(r.s.current.dma.calls))
+			dma := r.link().dma
+			dma.mu.Lock()
+			defer dma.mu.Unlock()
+			require.Empty(t, dma.calls)
 		})
 	}
 }
@@ -553,9 +559,10 @@ func TestStrayReplies(t *testing.T) {
 		r.write(frame(uint16(i), wire.CmdDMARead, wire.TypeReply, dmaAccess(0, 4, 1, 2, 3, 4)), memFile(t, 0))
 	}
 	r.alive()
-	r.s.current.main.mu.Lock()
-	defer r.s.current.main.mu.Unlock()
-	require.Equal(t, uint64(100), r.s.current.main.stray)
+	main := r.link().main
+	main.mu.Lock()
+	defer main.mu.Unlock()
+	require.Equal(t, uint64(100), main.stray)
 }
 
 // TestDMAAllocs: in the long run an access by message allocates nothing of the

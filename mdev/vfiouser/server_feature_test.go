@@ -55,9 +55,7 @@ func TestFeature(t *testing.T) {
 	negotiated(t, nil).run(t, rows)
 
 	t.Run("a device that does not migrate", func(t *testing.T) {
-		r := newRig(t, nil)
-		r.dev.info.Migration = 0
-		r.negotiate(rigJSON)
+		r := negotiated(t, nil, func(d *rigDevice) { d.info.Migration = 0 })
 		r.run(t, []wireRow{
 			{"MIGRATION", wire.CmdFeature, feature(16, get|1), 0, unix.EINVAL, nil},
 			{"PROBE of it", wire.CmdFeature, feature(8, probe|1), 0, unix.EINVAL, nil},

@@ -33,9 +33,7 @@ func TestDeviceKinds(t *testing.T) {
 	for api, want := range map[mdev.API]wire.DeviceFlags{
 		mdev.APIPCI: wire.DevicePCI, mdev.APICCW: wire.DeviceCCW, mdev.APIPlatform: wire.DevicePlatform,
 	} {
-		r := newRig(t, nil)
-		r.dev.info.API, r.dev.info.Reset = api, false
-		r.negotiate(rigJSON)
+		r := negotiated(t, nil, func(d *rigDevice) { d.info.API, d.info.Reset = api, false })
 		info := wire.DecodeDeviceInfo((*[16]byte)(r.ok(wire.CmdDeviceInfo, wire.DeviceInfo{Argsz: 16}.Append(nil))))
 		require.Equal(t, want, info.Flags, "without RESET, %s", api)
 		require.NotZero(t, r.errno(wire.CmdDeviceReset, nil), "not supported")
@@ -118,7 +116,15 @@ func TestRegionFile(t *testing.T) {
 // TestRegionIOFDs: specs, "DEVICE_GET_REGION_IO_FDS (6)".
 func TestRegionIOFDs(t *testing.T) {
 	ask := func(argsz, index uint32) []byte { return wire.IOFDs{Argsz: argsz, Index: index}.Append(nil) }
-	r := negotiated(t, nil)
+	written := make(chan []byte, 4)
+	r := negotiated(t, nil, func(d *rigDevice) {
+		d.onWrite = func(region int, off uint64, p []byte) error {
+			if region == rigRegs {
+				written <- append([]byte{byte(off >> 8)}, p...)
+			}
+			return nil
+		}
+	})
 	r.run(t, []wireRow{
 		{"none: count 0, no files", wire.CmdRegionIOFDs, ask(4096, rigWhole), 0, 0, wire.IOFDs{Argsz: 16, Index: rigWhole}.Append(nil)},
 		{"too little room: argsz what it takes, count, no entries", wire.CmdRegionIOFDs, ask(16, rigRegs), 0, 0,
@@ -139,13 +145,6 @@ func TestRegionIOFDs(t *testing.T) {
 			wire.IOFD{Offset: 0x200, Size: 2, Index: 1, Flags: wire.IOEventFDMatch, Data: 0x55},
 		), body)
 		require.Len(t, files, 2)
-		written := make(chan []byte, 4)
-		r.dev.onWrite = func(region int, off uint64, p []byte) error {
-			if region == rigRegs {
-				written <- append([]byte{byte(off >> 8)}, p...)
-			}
-			return nil
-		}
 		signal := func(fd int) {
 			_, err := unix.Write(fd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 			require.NoError(t, err)

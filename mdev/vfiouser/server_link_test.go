@@ -234,13 +234,13 @@ func TestClientGone(t *testing.T) {
 			}
 			require.Nil(t, r.s.Session())
 			require.Equal(t, mdev.StateClosed, session.State())
-			require.Equal(t, 1, r.dev.closes)
+			require.Equal(t, [2]int{1, 1}, r.dev.openings())
 
 			r.attach(t) // the next one
 			r.negotiate(rigJSON)
 			require.Equal(t, byte(0x77), r.ok(wire.CmdRegionRead, regRead(0, 1))[16], "the device keeps its state")
 			require.Empty(t, r.mappings())
-			require.Equal(t, 2, r.dev.opens)
+			require.Equal(t, [2]int{2, 1}, r.dev.openings())
 			require.Equal(t, uint64(2), r.s.Stats().Clients)
 		})
 	}
@@ -274,7 +274,7 @@ func TestStall(t *testing.T) {
 		r := newRig(t, &ServerConfig{MessageTime: 50 * time.Millisecond})
 		r.eof()
 		require.ErrorIs(t, r.wait(), errStalled)
-		require.Zero(t, r.dev.opens)
+		require.Zero(t, r.dev.openings())
 	})
 }
 

@@ -74,20 +74,20 @@ func TestRegionWrite(t *testing.T) {
 
 // TestDeviceRefuses: the errno of the device is that of the reply.
 func TestDeviceRefuses(t *testing.T) {
-	r := newRig(t, nil)
-	r.dev.onRead = func(_ int, off uint64, _ []byte) error {
-		if off == 8 {
-			return errs.ErrState
+	r := negotiated(t, nil, func(d *rigDevice) {
+		d.onRead = func(_ int, off uint64, _ []byte) error {
+			if off == 8 {
+				return errs.ErrState
+			}
+			return nil
 		}
-		return nil
-	}
-	r.dev.onWrite = func(_ int, off uint64, _ []byte) error {
-		if off == 8 {
-			return unix.ENXIO
+		d.onWrite = func(_ int, off uint64, _ []byte) error {
+			if off == 8 {
+				return unix.ENXIO
+			}
+			return nil
 		}
-		return nil
-	}
-	r.negotiate(rigJSON)
+	})
 	require.Equal(t, unix.EIO, r.errno(wire.CmdRegionRead, access(rigRegs, 8, 4)))
 	require.Equal(t, unix.ENXIO, r.errno(wire.CmdRegionWrite, access(rigRegs, 8, 1, 1)))
 	r.alive()
@@ -109,19 +109,19 @@ func entry(region uint32, off uint64, n uint32, data ...byte) wire.MultiEntry {
 
 // TestWriteMulti: specs, "REGION_WRITE_MULTI (15)".
 func TestWriteMulti(t *testing.T) {
-	r := newRig(t, nil)
 	var mu sync.Mutex
 	var written []uint64 // guarded by mu
-	r.dev.onWrite = func(_ int, off uint64, _ []byte) error {
-		if off == 0x800 {
-			return unix.ENXIO
+	r := negotiated(t, nil, func(d *rigDevice) {
+		d.onWrite = func(_ int, off uint64, _ []byte) error {
+			if off == 0x800 {
+				return unix.ENXIO
+			}
+			mu.Lock()
+			written = append(written, off)
+			mu.Unlock()
+			return nil
 		}
-		mu.Lock()
-		written = append(written, off)
-		mu.Unlock()
-		return nil
-	}
-	r.negotiate(rigJSON)
+	})
 	count := func(n uint64) []byte { return wire.AppendCount(nil, n) }
 	a, b, c := entry(rigRegs, 1, 1, 0xa), entry(rigRegs, 2, 2, 0xb, 0xc), entry(rigRegs, 8, 8, 1, 2, 3, 4, 5, 6, 7, 8)
 	r.run(t, []wireRow{

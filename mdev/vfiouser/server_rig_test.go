@@ -35,7 +35,8 @@ const (
 type rigDevice struct {
 	info mdev.Info
 
-	// Hooks, set before a client comes. They run in the serving goroutine.
+	// Hooks, set before a client comes. They run in the serving goroutine, and
+	// onWrite where I/O events are taken as well.
 	onRead  func(region int, off uint64, p []byte) error
 	onWrite func(region int, off uint64, p []byte) error
 	onReset func(mdev.ResetKind) error
@@ -186,6 +187,13 @@ func (d *rigDevice) dma(iova addr.IOVA, p []byte, write bool) error {
 	return r.Read(iova, p)
 }
 
+// openings is how often it was opened and closed.
+func (d *rigDevice) openings() [2]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return [2]int{d.opens, d.closes}
+}
+
 func (d *rigDevice) attachment() *mdev.Attachment {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -220,15 +228,19 @@ func (l *testLog) String() string {
 	return l.b.String()
 }
 
-// newRig serves a device to a client that has not negotiated yet. When the test
-// ends the client hangs up, and no descriptor is left.
-func newRig(t testing.TB, cfg *ServerConfig) *rig {
+// newRig serves a device to a client that has not negotiated yet, after setup
+// has changed it. When the test ends the client hangs up, and no descriptor is
+// left.
+func newRig(t testing.TB, cfg *ServerConfig, setup ...func(*rigDevice)) *rig {
 	t.Helper()
 	noLeaks(t)
 	if cfg == nil {
 		cfg = &ServerConfig{}
 	}
 	r := &rig{dev: newRigDevice(t), log: &testLog{}}
+	for _, f := range setup {
+		f(r.dev)
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -258,7 +270,7 @@ func (r *rig) attach(t testing.TB) {
 
 // end hangs up and waits for the server, if that is not done.
 func (r *rig) end() error {
-	r.close()
+	r.hangUp()
 	return r.wait()
 }
 
@@ -282,9 +294,9 @@ var discard = slog.New(slog.DiscardHandler)
 const rigJSON = `{"capabilities":{"max_msg_fds":16,"write_multiple":true}}` + "\x00"
 
 // negotiated is newRig with a client that has negotiated.
-func negotiated(t testing.TB, cfg *ServerConfig) *rig {
+func negotiated(t testing.TB, cfg *ServerConfig, setup ...func(*rigDevice)) *rig {
 	t.Helper()
-	r := newRig(t, cfg)
+	r := newRig(t, cfg, setup...)
 	r.negotiate(rigJSON)
 	return r
 }
@@ -382,6 +394,14 @@ func (r *rig) run(t *testing.T, rows []wireRow) {
 			r.alive()
 		})
 	}
+}
+
+// link is the server's end of the connection. What belongs to the serving
+// goroutine is not to be looked at.
+func (r *rig) link() *link {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.s.current
 }
 
 // mappings are what the session's store has mapped.

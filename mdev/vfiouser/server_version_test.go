@@ -131,7 +131,7 @@ func TestVersionRefused(t *testing.T) {
 			}
 			r.eof()
 			require.Error(t, r.wait())
-			require.Zero(t, r.dev.opens, "the device is not touched")
+			require.Zero(t, r.dev.openings(), "the device is not touched")
 		})
 	}
 }

@@ -39,9 +39,12 @@ func newSocketEnd(t testing.TB, fd int) *socketEnd {
 	return p
 }
 
+// hangUp ends the connection, whoever receives on it.
+func (p *socketEnd) hangUp() { _ = unix.Shutdown(p.fd, unix.SHUT_RDWR) }
+
+// close is for when nobody else uses p any more.
 func (p *socketEnd) close() {
 	if p.fd >= 0 {
-		_ = unix.Shutdown(p.fd, unix.SHUT_RDWR) // somebody may be receiving
 		unix.Close(p.fd)
 		p.fd = -1
 	}
