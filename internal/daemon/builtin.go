@@ -15,7 +15,7 @@ func Builtin() []registry.Parent {
 		{Name: "demo", Types: []registry.Type{{
 			Name:        "demo",
 			Title:       "Demo device",
-			Description: "PCI, registers, a DMA engine, 4 MSI-X vectors; attribute mmap=on|off",
+			Description: "PCI, registers, a DMA engine, 4 vectors; attributes mmap=on|off, interrupts=msix|msi",
 			API:         mdev.APIPCI,
 			Instances:   256,
 			New: func(_ context.Context, s registry.Spec) (mdev.Device, error) {

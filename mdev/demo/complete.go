@@ -33,7 +33,7 @@ func (d *Device) interrupt(*command) {
 	d.ring = 0
 	d.mu.Unlock()
 	for ; ring != 0; ring &= ring - 1 {
-		d.at.IRQs.Trigger(mdev.IRQMSIX, bits.TrailingZeros32(ring))
+		d.Raise(bits.TrailingZeros32(ring))
 	}
 }
 

@@ -24,14 +24,20 @@ type Config struct {
 	// Mmap has BAR 2 be memory that a VMM may map, in place of memory that
 	// traps. Linux only.
 	Mmap bool
+	// MSI has it interrupt by MSI in place of MSI-X.
+	MSI bool
 }
 
-// Set sets an attribute: mmap to on or off.
+// Set sets an attribute: mmap to on or off, interrupts to msix or msi.
 func (c *Config) Set(name, value string) error {
-	if name != "mmap" || value != "on" && value != "off" {
-		return fmt.Errorf("attribute %s=%q, want mmap=on or mmap=off: %w", name, value, errs.ErrInvalid)
+	switch name + "=" + value {
+	case "mmap=on", "mmap=off":
+		c.Mmap = value == "on"
+	case "interrupts=msi", "interrupts=msix":
+		c.MSI = value == "msi"
+	default:
+		return fmt.Errorf("attribute %s=%q, want mmap=on or off, interrupts=msix or msi: %w", name, value, errs.ErrInvalid)
 	}
-	c.Mmap = value == "on"
 	return nil
 }
 
@@ -54,9 +60,16 @@ type Device struct {
 
 // New returns a device; Destroy frees it.
 func New(cfg *Config) (d *Device, err error) {
+	if cfg == nil {
+		cfg = &Config{}
+	}
+	var interrupts pci.Capability = pci.MSIX{Vectors: Vectors, TableBAR: 1, PBABAR: 1, PBAOffset: PBAOffset}
+	if cfg.MSI {
+		interrupts = pci.MSI{Vectors: Vectors, Is64: true}
+	}
 	d = &Device{failed: make(map[syscall.Errno]uint64)}
 	d.bar0 = reg.MustNew(BAR0Size, registers, d.written)
-	if d.memory, err = ram.New(BAR2Size, cfg != nil && cfg.Mmap); err != nil {
+	if d.memory, err = ram.New(BAR2Size, cfg.Mmap); err != nil {
 		return nil, err
 	}
 	d.Function, err = pcidev.New(&pcidev.Config{
@@ -64,8 +77,7 @@ func New(cfg *Config) (d *Device, err error) {
 			Vendor: 0x6d64, Device: 0x0001, SubVendor: 0x6d64, SubDevice: 0x0001, Class: 0xff0000, Revision: VersionValue,
 			BARs: [6]pci.BAR{{Size: BAR0Size}, {Size: BAR1Size}, {Size: BAR2Size, Is64: true, Prefetch: true}},
 			Capabilities: []pci.Capability{
-				pci.Power{}, pci.Express{FLR: true}, pci.MSIX{Vectors: Vectors, TableBAR: 1, PBABAR: 1, PBAOffset: PBAOffset},
-				pci.Vendor{Data: []byte("softmdev demo")},
+				pci.Power{}, pci.Express{FLR: true}, interrupts, pci.Vendor{Data: []byte("softmdev demo")},
 			},
 			OnFLR:    d.restart,
 			OnMaster: d.master,

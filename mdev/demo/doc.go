@@ -21,7 +21,7 @@
 //	    engine.Run                hardware runs it, through iommu
 //	  the pins go
 //	  complete   complete.go      STATUS, VALUE, COMPLETED
-//	  interrupt  complete.go      MSI-X
+//	  interrupt  complete.go      MSI-X, or MSI
 //
 // # Registers
 //
@@ -52,8 +52,8 @@
 // A write to COMMAND is a command (bytes of it that are not written count as 0).
 // It takes SRC, DST, LEN, VALUE and VECTOR as they are then, so a driver may set
 // up the next one at once; up to [MaxQueue] wait. Each ends once, in its order:
-// COMPLETED counts it, STATUS says how it went, and MSI-X vector VECTOR is
-// raised, also where it failed.
+// COMPLETED counts it, STATUS says how it went, and interrupt VECTOR is raised,
+// also where it failed.
 //
 //	1  copy      LEN bytes at SRC to DST; they may overlap
 //	2  fill      LEN bytes at DST with the low byte of VALUE
@@ -77,12 +77,16 @@
 // a message may be sent is the business of who emulates MSI-X. Registers answer
 // whether or not memory space is enabled: decoding is the VMM's.
 //
-// BAR 1, 16 KiB: MSI-X table of 4 vectors at 0, pending bits at 0x800.
+// BAR 1, 16 KiB: MSI-X table of 4 vectors at 0, pending bits at 0x800. With the
+// attribute interrupts=msi the function has MSI in place of MSI-X, and nothing in
+// BAR 1; where the guest enables fewer than 4 vectors, the low bits of VECTOR
+// choose among those.
+//
 // BAR 2, 64 KiB, 64 bits, prefetchable: memory, zeroed by every reset. It traps,
 // or, with the attribute mmap=on, may be mapped.
 //
 // Vendor 0x6d64 ("dm" in memory), device 0x0001, class 0xff0000; capabilities: PM
-// (D0, D3hot), PCI Express endpoint with function-level reset, MSI-X, and a
+// (D0, D3hot), PCI Express endpoint with function-level reset, MSI-X (or MSI), and a
 // vendor-specific one that holds "softmdev demo".
 //
 // # Resets

@@ -143,6 +143,19 @@ func (f *Function) resetTable() {
 	}
 }
 
+// Raise raises an interrupt: by MSI where the guest has switched that on or the
+// function has nothing else, by MSI-X otherwise. Of MSI a guest may enable fewer
+// vectors than there are; the low bits of vector choose among those. Raise may be
+// called by any goroutine between Attach and the end of the device's Close.
+func (f *Function) Raise(vector int) {
+	switch msi := f.Space.MSI(); {
+	case f.table != nil && !msi.Enabled:
+		f.irqs.Trigger(mdev.IRQMSIX, vector)
+	case msi.Vectors > 0:
+		f.irqs.Trigger(mdev.IRQMSI, vector&(msi.Vectors-1))
+	}
+}
+
 // Read implements mdev.Device.
 func (f *Function) Read(_ context.Context, region int, off uint64, p []byte) error {
 	switch {

@@ -177,6 +177,34 @@ func TestPending(t *testing.T) {
 	require.Equal(t, []byte{1, 0}, pba(0, 2))
 }
 
+// Raise chooses as a guest has set the function up, and among the vectors of MSI
+// that it has enabled (PCI Local Bus 3.0, 6.8.1.3 and 6.8.3.4).
+func TestRaise(t *testing.T) {
+	d, _ := full(t)
+	s := open(t, d)
+	counts := func() [2]uint64 {
+		c := s.IRQs().Counts()
+		return [2]uint64{c[mdev.IRQMSI][2], c[mdev.IRQMSIX][66]}
+	}
+	control := uint64(d.Space.Find(pci.IDMSI) + pci.MSIControl)
+	d.Raise(66)
+	require.Equal(t, [2]uint64{0, 1}, counts(), "nothing is enabled")
+	require.NoError(t, s.Write(t.Context(), mdev.Config, control, []byte{pci.MSIEnable | 2<<4, 0}))
+	d.Raise(66)
+	require.Equal(t, [2]uint64{1, 1}, counts(), "4 vectors of MSI")
+	require.NoError(t, s.Write(t.Context(), mdev.Config, control, []byte{pci.MSIEnable, 0}))
+	d.Raise(66)
+	require.EqualValues(t, 1, s.IRQs().Counts()[mdev.IRQMSI][0], "one vector of MSI")
+	require.Equal(t, [2]uint64{1, 1}, counts())
+
+	none := &device{}
+	var err error
+	none.Function, err = pcidev.New(&pcidev.Config{PCI: pci.Config{Capabilities: []pci.Capability{pci.Express{}}}})
+	require.NoError(t, err)
+	open(t, none)
+	none.Raise(0) // and nothing happens
+}
+
 // Resets: by the driver, by the VMM, and by being opened anew.
 func TestResets(t *testing.T) {
 	d, _ := full(t)
@@ -247,5 +275,6 @@ func TestAllocs(t *testing.T) {
 		_ = d.Read(ctx, 2, 0x2000, p)
 		_ = d.Write(ctx, 2, 0, p)
 		_ = d.Read(ctx, mdev.Config, 0, p)
+		d.Raise(3)
 	}))
 }
