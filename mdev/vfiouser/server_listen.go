@@ -84,7 +84,10 @@ func (l *Listener) Path() string { return l.path }
 // place.
 func (l *Listener) Close() error {
 	var st unix.Stat_t
-	if err := unix.Lstat(l.path, &st); err == nil && st.Dev == l.stat.Dev && st.Ino == l.stat.Ino {
+	// The number of a file that is gone is soon that of another, its birthday
+	// is not. (The time of change is, with the owner or the mode.)
+	if err := unix.Lstat(l.path, &st); err == nil &&
+		st.Dev == l.stat.Dev && st.Ino == l.stat.Ino && st.Mtim == l.stat.Mtim {
 		_ = unix.Unlink(l.path) // if it cannot be, the next Listen will
 	}
 	return unix.Close(l.fd)

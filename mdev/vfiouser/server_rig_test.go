@@ -10,14 +10,17 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/softmdev/softmdev/iommu"
 	"github.com/softmdev/softmdev/mdev"
 	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
+	"github.com/softmdev/softmdev/pinning"
 	"github.com/softmdev/softmdev/translate"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -47,8 +50,11 @@ type rigDevice struct {
 	opens  int
 	closes int
 	resets []mdev.ResetKind
+	domain *iommu.Domain
+	owner  *pinning.Owner
 	work   sync.WaitGroup // DMA under way
-	state  []byte         // what migration carries
+	seq    atomic.Uint64
+	state  []byte // what migration carries
 	loaded []byte
 }
 
@@ -94,6 +100,8 @@ func (d *rigDevice) Open(_ context.Context, at *mdev.Attachment) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at, d.opens = at, d.opens+1
+	d.domain = at.Space.NewDomain("engine")
+	d.owner = at.Pinner.NewOwner("engine", d.domain, nil)
 	return nil
 }
 
@@ -102,6 +110,7 @@ func (d *rigDevice) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at, d.closes = nil, d.closes+1
+	d.owner.Close()
 }
 
 func (d *rigDevice) Read(_ context.Context, region int, off uint64, p []byte) error {
@@ -185,6 +194,33 @@ func (d *rigDevice) dma(iova addr.IOVA, p []byte, write bool) error {
 		return r.Write(iova, p)
 	}
 	return r.Read(iova, p)
+}
+
+// leased is dma by way of a lease and the engine's own reach.
+func (d *rigDevice) leased(iova addr.IOVA, p []byte, write bool) error {
+	d.mu.Lock()
+	if d.at == nil {
+		d.mu.Unlock()
+		return io.ErrClosedPipe
+	}
+	owner, domain := d.owner, d.domain
+	d.work.Add(1)
+	d.mu.Unlock()
+	defer d.work.Done()
+	lease := owner.Begin(d.seq.Add(1))
+	defer lease.Release()
+	access := addr.Read
+	if write {
+		access = addr.Write
+	}
+	pin, err := lease.Pin(iova, addr.Len(len(p)), access)
+	switch {
+	case err != nil:
+		return err
+	case write:
+		return domain.Write(pin.HPA(), p)
+	}
+	return domain.Read(pin.HPA(), p)
 }
 
 // openings is how often it was opened and closed.
