@@ -288,6 +288,7 @@ func TestPipeline(t *testing.T) {
 			if len(m.fds) > 0 {
 				s += " with a file"
 			}
+			closeFDs(m.fds)
 			got = append(got, s)
 			switch m.Command {
 			case wire.CmdDMAMap:

@@ -138,7 +138,7 @@ type relay struct {
 	mu       sync.Mutex
 	left     int // messages until the cut
 	how      cut
-	a, b     *socketEnd
+	a, b     *rawPeer
 	copiers  sync.WaitGroup
 	messages int // that have passed
 }
@@ -147,35 +147,36 @@ type relay struct {
 func newRelay(t *testing.T, n int, how cut) (r *relay, client, server int) {
 	a, client := socketPair(t)
 	b, server := socketPair(t)
-	r = &relay{left: n, how: how, a: newSocketEnd(t, a), b: newSocketEnd(t, b)}
+	r = &relay{left: n, how: how, a: newRawPeer(t, a), b: newRawPeer(t, b)}
 	r.copiers.Go(func() { r.copy(r.a, r.b) })
 	r.copiers.Go(func() { r.copy(r.b, r.a) })
 	return r, client, server
 }
 
-func (r *relay) copy(from, to *socketEnd) {
+func (r *relay) copy(from, to *rawPeer) {
 	// Whichever side ends takes the other with it.
 	defer unix.Shutdown(to.fd, unix.SHUT_RDWR)
 	defer unix.Shutdown(from.fd, unix.SHUT_RDWR)
 	for {
-		h, body, fds, err := from.tryNext()
+		m, err := from.recv()
 		if err != nil {
+			closeFDs(m.fds)
 			return
 		}
 		r.mu.Lock()
 		last := r.left == 0
 		r.left--
 		r.messages++
-		msg := append(h.Append(nil), body...)
+		msg := append(m.Append(nil), m.body...)
 		if last && r.how == cutBefore || r.left < -1 {
 			msg = nil
 		} else if last && r.how == cutHalf {
 			msg = msg[:len(msg)/2]
 		}
 		if len(msg) > 0 {
-			err = to.tryWrite(msg, fds...)
+			err = to.tryWrite(msg, m.fds...)
 		}
-		closeFDs(fds)
+		closeFDs(m.fds)
 		r.mu.Unlock()
 		if last || msg == nil || err != nil {
 			return

@@ -4,6 +4,8 @@ package vfiouser
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"testing"
 	"time"
@@ -36,7 +38,7 @@ func newRawPeer(t testing.TB, fd int) *rawPeer { return &rawPeer{socketEnd: newS
 type rawMsg struct {
 	wire.Header
 	body []byte
-	fds  []int // closed when the test ends
+	fds  []int // the receiver's to close
 }
 
 // send sends a message; a Size of 0 is filled in.
@@ -48,10 +50,53 @@ func (p *rawPeer) send(h wire.Header, body []byte, fds ...int) {
 	p.write(append(h.Append(nil), body...), fds...)
 }
 
-// recv receives a message.
-func (p *rawPeer) recv() (rawMsg, error) {
-	h, body, fds, err := p.tryNext()
-	return rawMsg{h, body, fds}, err
+// recv receives a message. Its files are the caller's, unlike those of
+// socketEnd's.
+func (p *rawPeer) recv() (m rawMsg, err error) {
+	var head [wire.HeaderLen]byte
+	for got := 0; got < len(head); {
+		n, fds, err := p.receive(head[got:])
+		m.fds = append(m.fds, fds...)
+		if err != nil {
+			return m, err
+		}
+		got += n
+	}
+	m.Header = wire.DecodeHeader(&head)
+	if m.Size < wire.HeaderLen || m.Size > 1<<28 {
+		return m, fmt.Errorf("%v", m.Header)
+	}
+	m.body = make([]byte, m.Size-wire.HeaderLen)
+	for got := 0; got < len(m.body); {
+		n, fds, err := p.receive(m.body[got:])
+		m.fds = append(m.fds, fds...)
+		if err != nil {
+			return m, err
+		}
+		got += n
+	}
+	return m, nil
+}
+
+func (p *rawPeer) receive(b []byte) (n int, fds []int, err error) {
+	control := make([]byte, unix.CmsgSpace(4*scmMaxFD))
+	n, nc, _, _, err := unix.Recvmsg(p.fd, b, control, unix.MSG_CMSG_CLOEXEC)
+	switch {
+	case err == unix.EINTR:
+		return 0, nil, nil
+	case err != nil:
+		return 0, nil, err
+	case n == 0:
+		return 0, nil, io.EOF
+	}
+	msgs, err := unix.ParseSocketControlMessage(control[:nc])
+	for i := range msgs {
+		var more []int
+		if more, err = unix.ParseUnixRights(&msgs[i]); err == nil {
+			fds = append(fds, more...)
+		}
+	}
+	return n, fds, err
 }
 
 // expect receives a command of that kind.
