@@ -34,7 +34,7 @@ func filePages(t *testing.T, name string, pages int) int {
 }
 
 // areas are the lines of /proc/self/maps that name that memfd, by protection.
-func areas(t *testing.T, name string) map[string]int {
+func areas(t testing.TB, name string) map[string]int {
 	maps, err := os.ReadFile("/proc/self/maps")
 	require.NoError(t, err)
 	n := map[string]int{}
@@ -362,6 +362,13 @@ func TestFileInHugePages(t *testing.T) {
 			require.Equal(t, "hugepage", string(p))
 		})
 	}
+	t.Run("where a window just fits", func(t *testing.T) {
+		s := open(t, &translate.Config{MaxFileSpace: 10 * huge})
+		require.NoError(t, s.Map(1<<32, 17<<20, translate.File(memfd(t, "translate-fill", 0), 0), rw))
+		require.NoError(t, s.Map(0x10000, pg, translate.File(fd, huge+int64(pg)), rw))
+		require.Equal(t, translate.FileStats{Windows: 2, Space: 17<<20 + huge}, s.Files())
+		require.Equal(t, int64(2*huge), length())
+	})
 }
 
 // What is no regular file has no identity: each mapping of /dev/zero is memory
