@@ -78,9 +78,13 @@ func hotplug(t *testing.T, k *kit, m *machine) {
 }
 
 // messagesIOMMU: an IOMMU, and memory without a file, so that all DMA is asked
-// of QEMU; the server is one that had a client before.
+// of QEMU, which queues what it sends; the server is one that had a client
+// before.
 func messagesIOMMU(t *testing.T, k *kit, s *server) int {
-	m := k.boot(t, machineConfig{socket: s.socket, noFiles: true, iommu: true})
+	m := k.boot(t, machineConfig{
+		socket: s.socket, noFiles: true, iommu: true,
+		options: map[string]any{"x-send-queued": true},
+	})
 	m.check("fresh")
 	m.check("memory")
 	m.check("interrupts")
@@ -95,8 +99,9 @@ func messagesIOMMU(t *testing.T, k *kit, s *server) int {
 	return m.checks
 }
 
-// messages: no IOMMU, memory without a file, BAR 2 mapped. QEMU is killed while
-// the device is at work.
+// messages: no IOMMU, memory without a file, BAR 2 mapped. While the device is
+// at work the machine is reset, by who would have to serve its DMA, and later
+// QEMU is killed.
 func messages(t *testing.T, k *kit, s *server) int {
 	m := k.boot(t, machineConfig{socket: s.socket, noFiles: true})
 	m.check("identity")
@@ -107,6 +112,10 @@ func messages(t *testing.T, k *kit, s *server) int {
 	m.check("dma")
 	m.check("errors")
 	m.check("resets")
+	m.check("busy")
+	m.reset()
+	m.check("fresh")
+	m.check("alive")
 	m.check("busy")
 	m.kill()
 	m.pass("server/nothing-left-of-killed", s.empty())
@@ -133,6 +142,9 @@ func filesIOMMU(t *testing.T, k *kit, s *server) int {
 	m.check("edges")
 	m.check("resets")
 	manyMaps(m, s)
+	m.check("busy")
+	m.reset()
+	m.check("fresh")
 	m.check("dirty")
 	m.reboot()
 	m.check("fresh")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,9 +20,10 @@ import (
 
 // machineConfig says what a machine is like.
 type machineConfig struct {
-	iommu   bool   // with a virtual IOMMU
-	noFiles bool   // memory without a file behind it: all DMA goes by messages
-	socket  string // the server of a device that is there from the start, "" for none
+	iommu   bool           // with a virtual IOMMU, and two processors
+	noFiles bool           // memory without a file behind it: all DMA goes by messages
+	socket  string         // the server of a device that is there from the start, "" for none
+	options map[string]any // of that device
 }
 
 // A machine is a QEMU and the guest in it.
@@ -71,7 +73,7 @@ func (k *kit) boot(t *testing.T, cfg machineConfig) *machine {
 	if cfg.iommu {
 		m.how = "vfio"
 		kernel += " intel_iommu=on"
-		args = append(args, "-device", "intel-iommu,caching-mode=on")
+		args = append(args, "-device", "intel-iommu,caching-mode=on", "-smp", "2")
 	}
 	args = append(args, "-machine", board, "-kernel", k.kernel, "-initrd", k.initrd, "-append", kernel,
 		"-serial", "file:"+console,
@@ -79,7 +81,9 @@ func (k *kit) boot(t *testing.T, cfg machineConfig) *machine {
 		"-chardev", "socket,id=monitor,path="+monitor.Addr().String(), "-object", "monitor-qmp,id=qmp,chardev=monitor",
 		"-device", "pcie-root-port,id=slot1,chassis=1,slot=1")
 	if cfg.socket != "" {
-		device, err := json.Marshal(deviceOf(cfg.socket))
+		options := deviceOf(cfg.socket)
+		maps.Copy(options, cfg.options)
+		device, err := json.Marshal(options)
 		require.NoError(t, err)
 		args = append(args, "-device", string(device))
 	}
@@ -213,6 +217,17 @@ func (m *machine) reboot() {
 	require.NoError(m.t, err)
 	m.ready()
 	m.pass("machine/reboot", m.monitor.wait("RESET", "", time.Second))
+}
+
+// reset resets the machine, whatever the guest is at.
+func (m *machine) reset() {
+	m.t.Helper()
+	err := m.monitor.execute("system_reset", nil, nil)
+	if err == nil {
+		err = m.monitor.wait("RESET", "", 30*time.Second)
+	}
+	m.pass("machine/reset", err)
+	m.ready()
 }
 
 // powerOff has the guest end, and QEMU with it.
