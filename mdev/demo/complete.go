@@ -43,8 +43,7 @@ func (d *Device) Report() []mdev.Metric {
 	defer d.mu.Unlock()
 	all := []mdev.Metric{{Name: "commands", Value: float64(d.ended)}}
 	for errno, n := range d.failed {
-		reason := []mdev.Label{{Name: "reason", Value: errno.Error()}}
-		all = append(all, mdev.Metric{Name: "rejected", Labels: reason, Value: float64(n)})
+		all = append(all, mdev.Metric{Name: "rejected", Labels: []mdev.Label{{Name: "reason", Value: errno.Error()}}, Value: float64(n)})
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -60,9 +61,7 @@ type Device struct {
 
 // New returns a device; Destroy frees it.
 func New(cfg *Config) (d *Device, err error) {
-	if cfg == nil {
-		cfg = &Config{}
-	}
+	cfg = cmp.Or(cfg, &Config{})
 	var interrupts pci.Capability = pci.MSIX{Vectors: Vectors, TableBAR: 1, PBABAR: 1, PBAOffset: PBAOffset}
 	if cfg.MSI {
 		interrupts = pci.MSI{Vectors: Vectors, Is64: true}
@@ -84,7 +83,7 @@ func New(cfg *Config) (d *Device, err error) {
 		},
 		BARs:  [6]pcidev.Memory{0: reg.Locked{Lock: &d.mu, Bank: d.bar0}, 2: d.memory},
 		Names: [6]string{"registers", "MSI-X", "memory"},
-		Reset: true, Migration: mdev.MigrationStopCopy | mdev.MigrationPreCopy,
+		Reset: true, Migration: mdev.MigrationStopCopy | mdev.MigrationP2P | mdev.MigrationPreCopy,
 	})
 	return d, err
 }
@@ -112,10 +111,6 @@ func (d *Device) Open(_ context.Context, at *mdev.Attachment) (err error) {
 	return nil
 }
 
-// resetTime is how long a function may take to reset.
-// Specification: PCI Express Base 4.0, 6.6.2.
-const resetTime = 100 * time.Millisecond
-
 // Reset implements mdev.Device. When it returns the device is out of all memory
 // that this process has mapped. Of memory that is reached by messages to the
 // client, one may be under way; it is not waited for any longer, because the
@@ -123,7 +118,7 @@ const resetTime = 100 * time.Millisecond
 func (d *Device) Reset(ctx context.Context, _ mdev.ResetKind) error {
 	d.Function.Reset()
 	d.restart()
-	ctx, cancel := context.WithTimeout(ctx, resetTime)
+	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond) // PCI Express Base 4.0, 6.6.2
 	defer cancel()
 	_ = d.Idle(ctx)
 	return nil

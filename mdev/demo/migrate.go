@@ -19,10 +19,8 @@ type state struct {
 	Queue                       []command
 }
 
-const (
-	stateVersion = 1
-	maxState     = 4 << 20 // bytes that Load reads
-)
+// stateVersion is what state.Version is now, maxState how many bytes Load reads.
+const stateVersion, maxState = 1, 4 << 20
 
 // PreCopy implements mdev.PreCopier: the memory, which may change yet.
 func (d *Device) PreCopy(_ context.Context, w io.Writer) error { return d.write(w, &state{}) }
@@ -53,20 +51,17 @@ func (d *Device) Load(_ context.Context, r io.Reader) error {
 			return fmt.Errorf("state: %w: %w", errs.ErrInvalid, err)
 		}
 	}
-	if s.Version != stateVersion || len(s.Queue) > MaxQueue {
-		return fmt.Errorf("state of version %d with %d commands: %w", s.Version, len(s.Queue), errs.ErrInvalid)
+	if s.Version != stateVersion {
+		return fmt.Errorf("state of version %d: %w", s.Version, errs.ErrInvalid)
 	}
-	if err := errors.Join(d.LoadState(s.Function), d.memory.Load(s.Memory)); err != nil {
-		return fmt.Errorf("state: %w", err)
-	}
+	err := errors.Join(d.LoadState(s.Function), d.memory.Load(s.Memory))
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	err = errors.Join(err, d.bar0.Load(s.Registers))
 	d.ring = s.Ring & (1<<Vectors - 1)
 	for _, c := range s.Queue {
 		c.Vector %= Vectors
-		if err := d.Submit(c); err != nil {
-			return fmt.Errorf("state: %w", err)
-		}
+		err = errors.Join(err, d.Submit(c)) // it waits: the device is quiesced
 	}
-	return d.bar0.Load(s.Registers)
+	return err
 }

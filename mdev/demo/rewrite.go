@@ -33,7 +33,7 @@ func (d *Device) execute(j *job.Job, c *command) (err error) {
 // rewrite pins what a command names, for no more than it does there, and makes
 // the host program of it.
 func (d *Device) rewrite(j *job.Job, c *command) (err error) {
-	p := engine.Program{Op: operations[c.Op], Value: c.Value}
+	p := engine.Program{Op: engine.Op(c.Op), Value: c.Value} // their numbers agree
 	if c.Op != CommandFill {
 		if p.Src, err = pin(j, c.Src, c.Len, addr.Read); err != nil {
 			return fmt.Errorf("source: %w", err)
@@ -46,8 +46,6 @@ func (d *Device) rewrite(j *job.Job, c *command) (err error) {
 	}
 	return p.Encode(d.program.Mem)
 }
-
-var operations = [...]engine.Op{CommandCopy: engine.Copy, CommandFill: engine.Fill, CommandChecksum: engine.Checksum}
 
 // pin pins a range, which may lie in many mappings, whole or not at all, and
 // lists where its bytes are for the hardware.

@@ -101,7 +101,7 @@
 //	0x06e   2      PCIe capabilities           0002      -         -     -      -         -
 //	0x070   4      PCIe device capabilities    10008001  -         -     -      -         -
 //	0x074   2      PCIe device control         2810      78ff      -     8000   -         00e0
-//	0x076   2      PCIe device status          0000      -         000f  -      0020      -
+//	0x076   2      PCIe device status          0000      -         000f  -      0020      0020*
 //	0x078   4      PCIe link capabilities      00000011  -         -     -      -         -
 //	0x07c   2      PCIe link control           0000      00cb      -     -      -         00cb
 //	0x07e   2      PCIe link status            0011      -         -     -      -         -

@@ -97,7 +97,8 @@ func (e Express) registers(*Config) ([]reg.Reg, uint32, error) {
 		{Offset: ExpressCaps, Width: 2, Name: "capabilities", Reset: 2 | kind<<4},
 		caps,
 		control,
-		{Offset: ExpressDeviceStatus, Width: 2, Name: "device status", W1C: DeviceStatusErrors, Live: DeviceStatusPending},
+		// Requests that are under way when the function is reset still are.
+		{Offset: ExpressDeviceStatus, Width: 2, Name: "device status", W1C: DeviceStatusErrors, Live: DeviceStatusPending, Sticky: DeviceStatusPending},
 		{Offset: ExpressDeviceCaps2, Width: 4, Name: "device capabilities 2", Reset: completionTimeoutOff},
 		{Offset: ExpressDeviceCtl2, Width: 2, Name: "device control 2", Write: completionTimeoutOff},
 	}
