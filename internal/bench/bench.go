@@ -23,7 +23,8 @@ type Benchmark struct {
 	// Unit says what one Value counts; empty means "ns/op".
 	Unit string
 	// Per is the number of operations in one iteration of the body: the
-	// value is the time of an iteration divided by Per. 0 means 1.
+	// value is the time of an iteration divided by Per. 0 means 1. Not with
+	// Metric.
 	Per int
 	// Metric takes the value from the metric of this unit that the body
 	// reported with b.ReportMetric, instead of from the clock.
@@ -51,7 +52,7 @@ type Result struct {
 }
 
 // Check reports the first fault of a list: a missing body, a name given
-// twice, a baseline that is not in the list.
+// twice, a Per beside a Metric, a baseline that is not in the list.
 func Check(list []Benchmark) error {
 	names := make(map[string]bool, len(list))
 	for _, b := range list {
@@ -60,6 +61,8 @@ func Check(list []Benchmark) error {
 			return fmt.Errorf("benchmark %q has no name or no body", b.Name)
 		case names[b.Name]:
 			return fmt.Errorf("benchmark %q is listed twice", b.Name)
+		case b.Per != 0 && b.Metric != "":
+			return fmt.Errorf("benchmark %q has operations to count that its body counts", b.Name)
 		}
 		names[b.Name] = true
 	}

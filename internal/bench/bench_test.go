@@ -22,6 +22,7 @@ func TestCheck(t *testing.T) {
 	require.ErrorContains(t, Check([]Benchmark{ok, ok}), "twice")
 	require.ErrorContains(t, Check([]Benchmark{{Name: "b", Baseline: "c", Run: sleep(0)}}), `baseline "c" is not listed`)
 	require.ErrorContains(t, Check([]Benchmark{{Name: "b"}}), "no body")
+	require.ErrorContains(t, Check([]Benchmark{{Name: "b", Per: 2, Metric: CPU, Run: sleep(0)}}), "its body counts")
 }
 
 func TestRunComparesWithTheBaseline(t *testing.T) {

@@ -24,11 +24,11 @@ func Benchmarks() []bench.Benchmark {
 		{Name: "pin/1/lease-scattered", Baseline: "pin/1/simple", Run: lease(1, 1, iommu.Scattered)},
 		{Name: "pin/4096-mappings/simple", Run: baseline(4096, 1, 1)},
 		{Name: "pin/4096-mappings/lease", Baseline: "pin/4096-mappings/simple", Run: lease(4096, 1, iommu.Contiguous)},
-		{Name: "pin/run-512/simple", Per: 512, Run: baseline(1, 512, 1)},
-		{Name: "pin/run-512/lease", Per: 512, Baseline: "pin/run-512/simple", Run: lease(1, 512, iommu.Contiguous)},
-		{Name: "pin/run-512/lease-scattered", Per: 512, Baseline: "pin/run-512/simple", Run: lease(1, 512, iommu.Scattered)},
-		{Name: "pin/list-16/simple", Per: 16, Run: baseline(1, 1, 16)},
-		{Name: "pin/list-16/lease", Per: 16, Baseline: "pin/list-16/simple", Run: list(16)},
+		{Name: "pin/run-512/simple", Run: baseline(1, 512, 1)},
+		{Name: "pin/run-512/lease", Baseline: "pin/run-512/simple", Run: lease(1, 512, iommu.Contiguous)},
+		{Name: "pin/run-512/lease-scattered", Baseline: "pin/run-512/simple", Run: lease(1, 512, iommu.Scattered)},
+		{Name: "pin/list-16/simple", Run: baseline(1, 1, 16)},
+		{Name: "pin/list-16/lease", Baseline: "pin/list-16/simple", Run: list(16)},
 	}
 	for _, n := range []int{8, 4096} {
 		name := fmt.Sprintf("iommu/read-%d", n)
@@ -42,10 +42,10 @@ func Benchmarks() []bench.Benchmark {
 	return list
 }
 
-// timed measures f, one operation, in batches and in CPU time.
-func timed(b *testing.B, f func()) {
+// timed measures f, which is for n pages, in batches and in CPU time.
+func timed(b *testing.B, n int, f func()) {
 	const batch = 256
-	bench.Timed(b, batch, func() {
+	bench.Timed(b, batch*n, func() {
 		for range batch {
 			f()
 		}
@@ -120,7 +120,7 @@ func lease(n, pages int, layout iommu.Layout) func(b *testing.B) {
 			pin(iova)
 		}
 		i := 0
-		timed(b, func() {
+		timed(b, pages, func() {
 			pin(at[i])
 			if i++; i == n {
 				i = 0
@@ -139,7 +139,7 @@ func list(n int) func(b *testing.B) {
 		for i := range reqs {
 			reqs[i] = pinning.Request{IOVA: base + addr.IOVA(i*17%512)<<addr.PageShift, Len: addr.PageSize, Access: addr.Write}
 		}
-		timed(b, func() {
+		timed(b, n, func() {
 			l := r.o.Begin(1)
 			if _, err := l.PinEach(reqs, pins); err != nil {
 				b.Fatal(err)
@@ -223,7 +223,7 @@ func baseline(n, pages, times int) func(b *testing.B) {
 			at[i] = s.maps[j].r.Start()
 		}
 		i := 0
-		timed(b, func() {
+		timed(b, pages*times, func() {
 			for t := range times {
 				if !s.pin(at[i]+addr.IOVA(17*t)<<addr.PageShift, pages, addr.ReadWrite) {
 					b.Fatal("refused")
@@ -256,7 +256,7 @@ func domainRead(n int) func(b *testing.B) {
 			at[i] = pin.At(addr.Len(i*17%512) << addr.PageShift)
 		}
 		i := 0
-		timed(b, func() {
+		timed(b, 1, func() {
 			if err := r.d.Read(at[i&511], p); err != nil {
 				b.Fatal(err)
 			}
@@ -279,7 +279,7 @@ func mutexRead(n int) func(b *testing.B) {
 		}
 		p := make([]byte, n)
 		i := 0
-		timed(b, func() {
+		timed(b, 1, func() {
 			hpa := at[i&511]
 			i++
 			mu.RLock()
