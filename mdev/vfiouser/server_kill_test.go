@@ -272,8 +272,8 @@ const (
 	killAt   = "SOFTMDEV_TEST_KILL_AT"   // the point, counted from 1
 )
 
-// TestKillHelper is not a test but the other process.
-func TestKillHelper(t *testing.T) {
+// TestKilledProcess is not a test but the other process.
+func TestKilledProcess(t *testing.T) {
 	role := os.Getenv(killRole)
 	if role == "" {
 		t.Skip("not started by another test")
@@ -323,7 +323,7 @@ func (h *killHandler) Handle(context.Context, slog.Record) error {
 
 func helper(t *testing.T, role, path string, at int) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestKillHelper$")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledProcess$")
 	cmd.Env = append(os.Environ(), killRole+"="+role, killPath+"="+path, killAt+"="+strconv.Itoa(at))
 	return cmd
 }
@@ -335,8 +335,8 @@ func killed(cmd *exec.Cmd) bool {
 	return ok && ws.Signaled()
 }
 
-// TestKillClient: kill -9 of the client process at any message.
-func TestKillClient(t *testing.T) {
+// TestClientKilled: kill -9 of the client process at any message.
+func TestClientKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a process per message")
 	}
@@ -373,9 +373,9 @@ func TestKillClient(t *testing.T) {
 	require.Equal(t, opens[0], opens[1], "each that was opened was closed")
 }
 
-// TestKillServer: kill -9 of the server process at any message: the client sees
+// TestServerKilled: kill -9 of the server process at any message: the client sees
 // the end, and finds the next server in the same place.
-func TestKillServer(t *testing.T) {
+func TestServerKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a process per message")
 	}
