@@ -21,6 +21,11 @@ type mapping struct {
 	file *os.File // of MapFileIO; nil otherwise
 }
 
+// maxKeptFiles is how many files of MapFileIO stay open for a client at a time:
+// a process has few descriptors, and other clients need some. A file that is
+// mapped is not kept.
+const maxKeptFiles = 64
+
 // dmaMap executes DMA_MAP.
 //
 // Spec: vfio-user.rst, "VFIO_USER_DMA_MAP".
@@ -46,6 +51,8 @@ func (l *link) dmaMap(m *message) error {
 		return fmt.Errorf("offset %#x: %w", r.Offset, errs.ErrOverflow)
 	case len(l.maps) >= l.srv.cfg.MaxMaps:
 		return fmt.Errorf("%d mappings: %w", len(l.maps), errs.ErrNoSpace)
+	case r.Flags&wire.MapFileIO != 0 && l.kept >= maxKeptFiles:
+		return fmt.Errorf("%d files to read and write: %w", l.kept, errs.ErrNoSpace)
 	}
 	var access addr.Access
 	if r.Flags&wire.MapRead != 0 {
@@ -74,6 +81,9 @@ func (l *link) dmaMap(m *message) error {
 		return err
 	}
 	l.maps[r.Address] = made
+	if made.file != nil {
+		l.kept++
+	}
 	return nil
 }
 
@@ -212,16 +222,22 @@ func (l *link) bitmap(n, pageSize uint64) ([]uint64, error) {
 // forget drops the mappings that an unmap has removed.
 func (l *link) forget(r *wire.DMAUnmap) {
 	if e, ok := l.maps[r.Address]; ok && e.size == r.Size && r.Flags&wire.UnmapAll == 0 {
-		e.close()
-		delete(l.maps, r.Address)
+		l.drop(r.Address, e)
 		return
 	}
 	for a, e := range l.maps {
 		if r.Flags&wire.UnmapAll != 0 || a >= r.Address && a-r.Address < r.Size {
-			e.close()
-			delete(l.maps, a)
+			l.drop(a, e)
 		}
 	}
+}
+
+func (l *link) drop(a uint64, e mapping) {
+	if e.file != nil {
+		l.kept--
+	}
+	e.close()
+	delete(l.maps, a)
 }
 
 // clientMemory is memory of the client of which it shared no file: it is

@@ -129,6 +129,29 @@ func TestDMAMapFiles(t *testing.T) {
 	require.LessOrEqual(t, len(after), len(before)+1, "but for the one that is read by file I/O: %v became %v", before, after)
 }
 
+// TestDMAMapKeepsFewFiles: files that are mapped are not kept, those that are
+// read and written are, and are few; what goes makes room.
+func TestDMAMapKeepsFewFiles(t *testing.T) {
+	r := negotiated(t, nil)
+	fd := memFile(t, 1<<20)
+	before := len(openFiles(t))
+	const fileIO = 3 | wire.MapFileIO
+	at := func(i int) uint64 { return uint64(i) << 20 }
+	for range 2 {
+		for i := range maxKeptFiles {
+			require.Zero(t, r.mapFile(at(i), 0x1000, 0, fileIO, fd))
+		}
+		require.Equal(t, unix.ENOSPC, r.mapFile(at(maxKeptFiles), 0x1000, 0, fileIO, fd))
+		require.Zero(t, r.mapFile(at(maxKeptFiles), 0x1000, 0, 3, fd), "mapped")
+		require.Len(t, openFiles(t), before+maxKeptFiles)
+		require.Zero(t, r.unmap(at(7), 0x1000))
+		require.Equal(t, unix.EEXIST, r.mapFile(at(8), 0x1000, 0, fileIO, fd))
+		require.Zero(t, r.mapFile(at(7), 0x1000, 0, fileIO, fd))
+		require.Zero(t, r.unmap(0, at(maxKeptFiles+1)), "all at once")
+		require.Len(t, openFiles(t), before)
+	}
+}
+
 // TestDMAUnmap: specs, "DMA_UNMAP (3)".
 func TestDMAUnmap(t *testing.T) {
 	unmap := func(argsz uint32, flags wire.UnmapFlags, iova, n uint64) []byte {

@@ -33,6 +33,7 @@ type link struct {
 	maxDMA int // bytes of a DMA access that it takes
 
 	maps map[uint64]mapping // by first address
+	kept int                // of them, those with a file
 
 	out    []byte // the reply: header, payload
 	outFDs []int  // files that go with it; not ours to close
