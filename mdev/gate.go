@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+
+	"github.com/softmdev/softmdev/mdev/errs"
 )
 
 // gate lets region accesses in together, or one operation that changes what
@@ -18,8 +20,9 @@ type gate struct {
 	// operation waits or is inside. One that finds it negative takes itself
 	// back at once.
 	users   atomic.Int64
-	sem     chan struct{} // holds one token while an operation waits or is inside
-	drained chan struct{} // capacity 1: users may have become closedBias
+	ended   <-chan struct{} // closed when accesses should not wait any more; may be nil
+	sem     chan struct{}   // holds one token while an operation waits or is inside
+	drained chan struct{}   // capacity 1: users may have become closedBias
 
 	mu     sync.Mutex
 	opened chan struct{} // guarded by mu; closed when the operation is over
@@ -27,7 +30,8 @@ type gate struct {
 
 const closedBias = math.MinInt64
 
-func (g *gate) init() {
+func (g *gate) init(ended <-chan struct{}) {
+	g.ended = ended
 	g.sem = make(chan struct{}, 1)
 	g.drained = make(chan struct{}, 1)
 	g.opened = make(chan struct{})
@@ -35,7 +39,7 @@ func (g *gate) init() {
 }
 
 // enter lets an access in, once no operation waits or is inside; the error is
-// that of ctx. leave ends it.
+// that of ctx, or errs.ErrGone when the session ends. leave ends it.
 func (g *gate) enter(ctx context.Context) error {
 	if g.users.Add(1) > 0 {
 		return nil
@@ -51,6 +55,8 @@ func (g *gate) enterSlow(ctx context.Context) error {
 		g.mu.Unlock()
 		select {
 		case <-opened:
+		case <-g.ended:
+			return errs.ErrGone
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

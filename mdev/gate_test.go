@@ -13,7 +13,7 @@ import (
 
 func TestGateExcludes(t *testing.T) {
 	var g gate
-	g.init()
+	g.init(nil)
 	var inside, alone atomic.Int32
 	var accesses atomic.Int64
 	var wg sync.WaitGroup
@@ -65,7 +65,7 @@ func TestGateExcludes(t *testing.T) {
 
 func TestGateWaitsEndWithTheContext(t *testing.T) {
 	var g gate
-	g.init()
+	g.init(nil)
 	why := errors.New("why")
 	ended, end := context.WithCancelCause(t.Context())
 	end(why)
@@ -87,7 +87,7 @@ func TestGateWaitsEndWithTheContext(t *testing.T) {
 // The operation goes first: it does not wait for accesses that come after it.
 func TestGateIsFairToTheOperation(t *testing.T) {
 	var g gate
-	g.init()
+	g.init(nil)
 	require.NoError(t, g.enter(t.Context()))
 	locked := make(chan error)
 	go func() { locked <- g.lock(t.Context()) }()
@@ -110,7 +110,7 @@ func TestGateIsFairToTheOperation(t *testing.T) {
 
 func TestGateAllocatesNothing(t *testing.T) {
 	var g gate
-	g.init()
+	g.init(nil)
 	ctx := t.Context()
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		if g.enter(ctx) == nil {

@@ -116,11 +116,11 @@ func (s *Session) IOEventFDs(region int) ([]IOEventFD, error) {
 }
 
 func (s *Session) offerLocked(region int, e IOEvent) (fd int, x *watch, err error) {
-	w, err := s.watcherLocked()
-	if err != nil {
+	if err := s.fault.Hit("session: eventfd"); err != nil {
 		return -1, nil, err
 	}
-	if err := s.fault.Hit("session: eventfd"); err != nil {
+	w, err := s.watcherLocked()
+	if err != nil {
 		return -1, nil, err
 	}
 	if fd, err = newEventFD(); err != nil {

@@ -358,11 +358,11 @@ func (q *IRQs) watchLocked(ix *irqIndex, vs []vector, action IRQSetFlags, fds []
 }
 
 func (q *IRQs) watchVector(ix *irqIndex, v *vector, action IRQSetFlags, fd int) (x *watch, err error) {
-	w, err := q.watcher()
-	if err != nil {
+	if err := q.fault.Hit("irqs: watch"); err != nil {
 		return nil, err
 	}
-	if err := q.fault.Hit("irqs: watch"); err != nil {
+	w, err := q.watcher()
+	if err != nil {
 		return nil, err
 	}
 	if action == ActionUnmask {

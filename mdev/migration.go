@@ -215,15 +215,12 @@ func (s *Session) migrate(ctx context.Context, from, to MigState) (back MigState
 		}
 	}
 	switch dev := s.dev.(Migrator); {
+	case !from.saving() && to == MigStopCopy:
+		s.mig.beginOut(&s.tasks, dev.Save)
 	case !from.saving() && to.saving():
-		s.mig.beginOut(&s.tasks)
-		fallthrough
-	case from.saving() && to == MigStopCopy:
-		if to == MigStopCopy {
-			s.mig.produce(dev.Save)
-		} else {
-			s.mig.produce(dev.(PreCopier).PreCopy)
-		}
+		s.mig.beginOut(&s.tasks, dev.(PreCopier).PreCopy)
+	case to == MigStopCopy:
+		s.mig.moreOut(dev.Save)
 	case from.saving() && !to.saving():
 		s.mig.abort(fmt.Errorf("migration state is %v: %w", to, errs.ErrState))
 		if err := s.mig.wait(ctx); err != nil {

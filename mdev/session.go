@@ -153,8 +153,8 @@ func newSession(dev Device, cfg *SessionConfig) (*Session, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.gate.init()
 	s.life, s.endLife = context.WithCancelCause(context.Background())
+	s.gate.init(s.life.Done())
 	s.regions = make([]regionCounters, len(s.info.Regions))
 	s.irqs = newIRQs(s.info, &s.fds, s.watcher, s.fault)
 	s.mig.state.Store(uint32(MigRunning))

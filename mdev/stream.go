@@ -16,7 +16,7 @@ import (
 type migration struct {
 	state atomic.Uint32 // MigState; changed by whoever is alone behind the gate
 
-	mu  sync.Mutex // leaf
+	mu  sync.Mutex // above outStream.mu
 	out *outStream // guarded by mu; nil outside the saving states
 	in  *inStream  // guarded by mu; nil outside RESUMING
 	// ending are the ends of streams that are over but whose goroutines may
@@ -36,19 +36,25 @@ func (m *migration) incoming() *inStream {
 	return m.in
 }
 
-func (m *migration) beginOut(t *tasks) {
+// beginOut begins an outgoing stream with what f writes.
+func (m *migration) beginOut(t *tasks, f producer) {
+	out := &outStream{tasks: t}
+	out.ctx, out.cancel = context.WithCancelCause(context.Background())
+	end := out.produce(f)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.out = &outStream{tasks: t}
-	m.out.ctx, m.out.cancel = context.WithCancelCause(context.Background())
+	m.out = out
+	m.ending = append(m.ending, end)
 }
 
-// produce has f add to the outgoing stream.
-func (m *migration) produce(f func(context.Context, io.Writer) error) {
-	end := m.outgoing().produce(f)
+// moreOut adds what f writes to the outgoing stream. Closing may have ended
+// that, since it waits for nobody.
+func (m *migration) moreOut(f producer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.ending = append(m.ending, end)
+	if m.out != nil {
+		m.ending = append(m.ending, m.out.produce(f))
+	}
 }
 
 func (m *migration) beginIn(t *tasks, load func(context.Context, io.Reader) error) {
@@ -63,8 +69,14 @@ func (m *migration) beginIn(t *tasks, load func(context.Context, io.Reader) erro
 // makes of it.
 func (m *migration) finishIn(ctx context.Context) error {
 	in := m.incoming()
+	if in == nil { // closing has ended it, and waits for nobody
+		return fmt.Errorf("loading: session is closing: %w", errs.ErrGone)
+	}
 	err := in.finish(ctx)
 	m.abort(fmt.Errorf("migration stream is over: %w", errs.ErrState))
+	if err == nil {
+		err = m.wait(ctx) // it is over; this forgets it
+	}
 	return err
 }
 
@@ -106,6 +118,9 @@ func (m *migration) wait(ctx context.Context) error {
 	return nil
 }
 
+// producer writes a part of a device's state.
+type producer = func(context.Context, io.Writer) error
+
 // outBuffer is what a device may be ahead of the reader of its state, bytes.
 const outBuffer = 64 << 10
 
@@ -119,7 +134,7 @@ type outStream struct {
 	reading sync.Mutex // one reader at a time
 
 	mu    sync.Mutex // leaf
-	parts []*outPart // guarded by mu; the first is being read
+	parts []*outPart // guarded by mu; never empty; the first is being read
 	ended error      // guarded by mu; what abort said
 }
 
@@ -131,7 +146,7 @@ type outPart struct {
 
 // produce adds a part, made by f on a goroutine of its own when those before
 // it are made.
-func (o *outStream) produce(f func(context.Context, io.Writer) error) <-chan struct{} {
+func (o *outStream) produce(f producer) <-chan struct{} {
 	x := &outPart{done: make(chan struct{})}
 	x.r, x.w = io.Pipe()
 	o.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"github.com/softmdev/softmdev/internal/fault"
 	"github.com/softmdev/softmdev/iommu"
 	"github.com/softmdev/softmdev/mdev"
+	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/pinning"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -116,7 +117,7 @@ func (d *Device) Hold(iova addr.IOVA, n addr.Len, access addr.Access) (pinning.L
 	program := d.program
 	d.mu.Unlock()
 	if owner == nil {
-		return pinning.Lease{}, pinning.Pin{}, fmt.Errorf("fake device is closed")
+		return pinning.Lease{}, pinning.Pin{}, fmt.Errorf("fake device is closed: %w", errs.ErrGone)
 	}
 	lease := owner.Begin(program)
 	pin, err := lease.Pin(iova, n, access)
@@ -152,14 +153,17 @@ func (d *Device) WriteDMA(iova addr.IOVA, p []byte) error {
 }
 
 func (d *Device) dma(iova addr.IOVA, p []byte, access addr.Access, do func(*iommu.Domain, addr.HPA, []byte) error) error {
+	d.mu.Lock()
+	domain := d.domain
+	d.mu.Unlock()
 	lease, pin, err := d.Hold(iova, addr.Len(len(p)), access)
 	if err != nil {
 		return err
 	}
 	defer lease.Release()
-	d.mu.Lock()
-	domain := d.domain
-	d.mu.Unlock()
+	if domain == nil { // opened only now
+		return errs.ErrGone
+	}
 	for run := range pin.Runs() {
 		if err := do(domain, run.HPA, p[:run.Len]); err != nil {
 			return err

@@ -23,13 +23,20 @@ func (d *Device) begin(call string) error {
 		d.wrongLocked("%s during %s", call, d.stream)
 	}
 	d.calls = append(d.calls, call)
-	if call == "reset lost" || call == "reset device" {
-		call = "reset"
-	}
-	if err := d.Fault.Hit("device: " + call); err != nil && call != "close" && call != "unquiesce" {
-		return err
-	}
 	d.alone = call
+	point := ""
+	switch call {
+	case "open", "quiesce":
+		point = call
+	case "reset device": // the other one is part of an end, which is not to fail
+		point = "reset"
+	}
+	if point != "" {
+		if err := d.Fault.Hit("device: " + point); err != nil {
+			d.alone = ""
+			return err
+		}
+	}
 	return nil
 }
 
