@@ -49,6 +49,10 @@ type Config struct {
 	PMCW *cio.PMCW
 	// Limits bounds the work of one program.
 	Limits job.Limits
+	// Before, if not nil, is called on the device's goroutine before hardware
+	// begins what it was asked to: the moment at which a program is still
+	// pending. For tools that need a program to be stopped then.
+	Before func()
 	// Fault fails steps in tests.
 	Fault *fault.Points
 }
@@ -263,6 +267,16 @@ func (d *Device) ChannelReport(w cio.CRW) {
 	if u, err := d.opened(); err == nil {
 		u.regions.Report(w)
 	}
+}
+
+// Subchannel is the mediator behind the regions of who has the device open, to
+// be looked at; nil if nobody has.
+func (d *Device) Subchannel() *ccw.Device {
+	u, err := d.opened()
+	if err != nil {
+		return nil
+	}
+	return u.regions.Device()
 }
 
 // Destroy gives back what the unit holds. The device is closed, and not used

@@ -37,6 +37,9 @@ func newUser(d *Device, at *mdev.Attachment) (*user, error) {
 		Name: at.Name, Store: at.Store, Pinner: at.Pinner, Space: at.Space, Log: at.Log,
 		PMCW: d.cfg.PMCW, Limits: d.cfg.Limits, Dispatch: u.worker.do, Account: d.counts.program,
 	}
+	if before := d.cfg.Before; before != nil {
+		cfg.Dispatch = func(run func()) { u.worker.do(func() { before(); run() }) }
+	}
 	if at.Record != nil {
 		cfg.Observe = u.record
 	}

@@ -27,6 +27,7 @@ type model struct {
 	emulated bool
 	dev      channel.Device
 	image    string // file of its initial image, "" where it has none
+	socket   string // where it is served by another process, else ""
 	// before, if not nil, sets the outside world up for a record: cards in
 	// the hopper, lines typed.
 	before func(r *prepared)

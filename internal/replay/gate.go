@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"sync"
+
 	"github.com/softmdev/softmdev/ccw/channel"
 	"github.com/softmdev/softmdev/ccw/channel/scripted"
 	"github.com/softmdev/softmdev/ccw/cio"
@@ -12,13 +14,16 @@ import (
 // its first operation, behind its last one, or in the middle of that. Then the
 // recorded device side takes the model's place for what is left of it, as only
 // the recording knows how far it got.
+//
+// The device may run on another goroutine than the guest.
 type gate struct {
-	channel.Device
-	halt  func() // halts or clears the subchannel
-	where stopAt
-	at    int // operation
-	op    int
-	cut   scripted.Op
+	mu    sync.Mutex
+	dev   channel.Device // guarded by mu
+	halt  func()         // guarded by mu; halts or clears the subchannel
+	where stopAt         // guarded by mu
+	at    int            // guarded by mu; operation
+	op    int            // guarded by mu
+	cut   scripted.Op    // guarded by mu
 }
 
 // stopAt is where a program is stopped.
@@ -32,8 +37,14 @@ const (
 	stopWithin         // within operation at
 )
 
-// arm makes g stop the program of r by halt.
-func (g *gate) arm(r *prepared, halt func()) {
+// arm sets the outside world of the device up for r, and makes g stop its
+// program by halt.
+func (g *gate) arm(r *prepared, outside func(*prepared), halt func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if outside != nil {
+		outside(r)
+	}
 	g.op, g.halt, g.where, g.at = 0, halt, stopNowhere, len(r.p.ops)-1
 	if r.rec.End != recording.Halted && r.rec.End != recording.Cleared {
 		return
@@ -50,22 +61,55 @@ func (g *gate) arm(r *prepared, halt func()) {
 	}
 }
 
+// pending reports whether the program is to be stopped before hardware begins
+// it.
+func (g *gate) pending() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.where == stopPending
+}
+
+// before is called before hardware begins a program.
+func (g *gate) before() {
+	if g.pending() {
+		g.halt()
+	}
+}
+
 // Begin implements [channel.Device].
 func (g *gate) Begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.where == stopBegun {
 		g.halt()
 	}
-	g.Device.Begin()
+	g.dev.Begin()
+}
+
+// Sense implements [channel.Device].
+func (g *gate) Sense() []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dev.Sense()
+}
+
+// Reset implements [channel.Device].
+func (g *gate) Reset() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dev.Reset()
 }
 
 // Execute implements [channel.Device].
 func (g *gate) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	op := g.op
 	g.op++
 	switch {
 	case op != g.at:
 	case g.where == stopBehind:
-		d := g.Device.Execute(cmd, x)
+		d := g.dev.Execute(cmd, x)
 		g.halt()
 		return d
 	case g.where == stopWithin && g.cut.Command == cmd:
@@ -74,7 +118,7 @@ func (g *gate) Execute(cmd cio.Command, x *channel.Transfer) cio.DeviceStatus {
 		x.Skip(1) // where it finds that it is stopped
 		return d
 	}
-	return g.Device.Execute(cmd, x)
+	return g.dev.Execute(cmd, x)
 }
 
 // cut is the device side of the operation within which the program was

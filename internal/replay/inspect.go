@@ -2,10 +2,12 @@ package replay
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/softmdev/softmdev/ccw"
 	"github.com/softmdev/softmdev/ccw/cio"
 	"github.com/softmdev/softmdev/internal/recording"
+	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/pinning"
 	"github.com/softmdev/softmdev/translate/addr"
 )
@@ -20,15 +22,19 @@ type Inspection struct {
 	Translation *ccw.Translation
 }
 
-// Inspect replays s as Run does and shows each record that the options select.
+// Inspect replays s as Run does, in this process, and shows each record that the
+// options select.
 func (s *Scenario) Inspect(ctx context.Context, look func(*Inspection)) error {
+	if s.opt.Via != Direct {
+		return fmt.Errorf("programs are inspected in this process: %w", errs.ErrNotSupported)
+	}
 	_, _, err := s.run(ctx, pass{look: look})
 	return err
 }
 
 // inspect looks at the record that sub has just run.
 func (m *machine) inspect(s *Scenario, r *prepared, sub *sub, res *Result, irb *cio.IRB) *Inspection {
-	x := &Inspection{Result: res, Record: r.rec, Kind: s.Kind(r.rec), IRB: *irb, Translation: sub.dev.Last()}
+	x := &Inspection{Result: res, Record: r.rec, Kind: s.Kind(r.rec), IRB: *irb, Translation: sub.way.device().Last()}
 	if !x.Translation.Whole {
 		m.addWords(r, x.Translation)
 	}
@@ -40,9 +46,9 @@ func (m *machine) inspect(s *Scenario, r *prepared, sub *sub, res *Result, irb *
 // the frame behind a page does not change while the page is mapped, so that
 // pinning it once more tells the host address it had.
 func (m *machine) addWords(r *prepared, t *ccw.Translation) {
-	d := m.space.NewDomain("inspect")
+	d := m.host.space.NewDomain("inspect")
 	defer d.Close()
-	owner := m.pinner.NewOwner("inspect", d, nil)
+	owner := m.host.pinner.NewOwner("inspect", d, nil)
 	defer owner.Close()
 	for i := range t.Elements {
 		e := &t.Elements[i]

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -63,103 +64,132 @@ func (s *Scenario) prepare(i int) *prepared {
 	return r
 }
 
-// machine is a guest with the mediators of its devices.
+// machine is a guest with its devices.
 type machine struct {
+	opt    *Options
 	ram    *RAM
-	space  *iommu.Space
-	store  *translate.Store
-	pinner *pinning.Pinner
+	host   *host // of devices in this process; nil where they are served
 	subs   map[string]*sub
 	models map[string]*model
 	// observe, if not nil, is told of each program by the device that ran it.
 	observe func(key string, x *ccw.Submission)
+
+	recorded recorded
 }
 
-// sub is one mediated subchannel.
+// host is what devices in this process share.
+type host struct {
+	space  *iommu.Space
+	store  *translate.Store
+	pinner *pinning.Pinner
+}
+
+// sub is a subchannel with its device.
 type sub struct {
-	dev       *ccw.Device
+	way       way
 	gate      *gate
 	pmcw      cio.PMCW
 	faults    uint64
 	suspended bool
-	// What TEST SUBCHANNEL gave when an interruption asked for it. The guest
-	// takes interruptions at once: an intermediate one (PCI, initial
-	// status) is gone when the program ends.
+}
+
+// way is how a guest reaches a subchannel.
+type way interface {
+	// start has the program of orb started, or the one that is suspended
+	// resumed, and returns when it has ended. The guest takes interruptions at
+	// once: an intermediate one (PCI, initial status) is gone by then.
+	start(orb *cio.ORB, resume bool) (answer, error)
+	// resumes reports whether there is a way to resume a program.
+	resumes() bool
+	// stop halts, or clears, what runs. It is called by the device, and done by
+	// the guest.
+	stop(clear bool)
+	// abandon clears what is suspended.
+	abandon()
+	// modify makes pmcw that of the subchannel, which had was before. It
+	// reports false when that takes another subchannel.
+	modify(pmcw, was *cio.PMCW) bool
+	// device is the mediator, to be looked at; nil if it is out of sight.
+	device() *ccw.Device
+	close() error
+}
+
+// answer is what a guest is told of a program.
+type answer struct {
+	cc     cio.CC
 	irb    cio.IRB
-	tested bool
-	held   func() // the run of a program that is to be stopped before it
-}
-
-// dispatch runs a program, unless it is to be stopped before.
-func (s *sub) dispatch(run func()) {
-	if s.gate.where == stopPending {
-		s.held = run
-		return
-	}
-	run()
-}
-
-// interrupt is the guest's handler of I/O interruptions.
-func (s *sub) interrupt() {
-	var irb cio.IRB
-	if s.dev.Test(&irb) == 0 {
-		s.irb, s.tested = irb, true
-	}
+	tested bool // there was status
 }
 
 // newMachine makes a guest of size bytes whose memory is mapped one to one.
 func newMachine(size addr.Len, models map[string]*model, opt *Options) (*machine, error) {
-	m := &machine{subs: make(map[string]*sub), models: models}
+	m := &machine{opt: opt, subs: make(map[string]*sub), models: models}
+	make := NewRAM
+	if opt.shared() {
+		make = NewSharedRAM
+	}
 	var err error
-	if m.ram, err = NewRAM(size, opt.Poison); err != nil {
+	if m.ram, err = make(size, opt.Poison); err != nil {
 		return nil, err
 	}
-	m.space = iommu.NewSpace(&iommu.Config{Layout: opt.Layout, Seed: opt.Seed})
-	if m.store, err = translate.New(nil); err != nil {
-		m.Close()
-		return nil, err
-	}
-	// The limit of this process is not the guest's: the same recording has to
-	// give the same result everywhere.
-	if m.pinner, err = pinning.New(m.store, m.space, &pinning.Config{Limit: ^addr.Len(0)}); err != nil {
-		m.Close()
-		return nil, err
-	}
-	if err = m.store.Map(addr.IdentityIOVA(0), size, translate.Process(m.ram.HVA()), addr.ReadWrite); err != nil {
-		m.Close()
-		return nil, fmt.Errorf("map guest memory: %w", err)
+	if opt.Via == Direct && len(opt.Sockets) == 0 {
+		if m.host, err = newHost(m.ram, opt); err != nil {
+			m.Close()
+			return nil, err
+		}
 	}
 	return m, nil
 }
 
+func newHost(ram *RAM, opt *Options) (*host, error) {
+	h := &host{space: newSpace(opt)}
+	var err error
+	if h.store, err = translate.New(nil); err != nil {
+		return nil, err
+	}
+	if h.pinner, err = pinning.New(h.store, h.space, noLimit()); err == nil {
+		err = h.store.Map(addr.IdentityIOVA(0), ram.Size(), translate.Process(ram.HVA()), addr.ReadWrite)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("map guest memory: %w", err), h.close())
+	}
+	return h, nil
+}
+
+func newSpace(opt *Options) *iommu.Space {
+	return iommu.NewSpace(&iommu.Config{Layout: opt.Layout, Seed: opt.Seed})
+}
+
+// noLimit is the configuration of a pinner: the limit of this process is not
+// the guest's, and the same recording has to give the same result everywhere.
+func noLimit() *pinning.Config { return &pinning.Config{Limit: pinning.Unlimited} }
+
+func (h *host) close() error {
+	var err error
+	if h.pinner != nil {
+		if n := h.pinner.Charged(); n != 0 {
+			err = fmt.Errorf("%d bytes stay pinned after the last program", uint64(n))
+		}
+	}
+	_, uerr := h.store.UnmapAll(context.Background())
+	err = errors.Join(err, uerr)
+	if h.pinner != nil {
+		err = errors.Join(err, h.pinner.Close())
+	}
+	return errors.Join(err, h.store.Close())
+}
+
 // Close ends the machine. The models stay.
 func (m *machine) Close() error {
-	var first error
-	keep := func(err error) {
-		if first == nil {
-			first = err
-		}
-	}
+	var err error
 	for _, s := range m.subs {
-		keep(s.dev.Close())
+		err = errors.Join(err, s.way.close())
 	}
-	if m.pinner != nil {
-		if n := m.pinner.Charged(); n != 0 {
-			keep(fmt.Errorf("%d bytes stay pinned after the last program", uint64(n)))
-		}
-	}
-	if m.store != nil {
-		_, err := m.store.UnmapAll(context.Background())
-		keep(err)
-	}
-	if m.pinner != nil {
-		keep(m.pinner.Close())
-	}
-	if m.store != nil {
-		keep(m.store.Close())
+	if m.host != nil {
+		err = errors.Join(err, m.host.close())
 	}
 	m.ram.Close()
-	return first
+	return errors.Join(err, m.recorded.failed())
 }
 
 // sub is the subchannel of rec's device, set up as its PMCW says.
@@ -172,38 +202,29 @@ func (m *machine) sub(rec *recording.Record) (*sub, error) {
 		pmcw.SetDeviceNumber(rec.Device.DevNo)
 	}
 	s := m.subs[key]
-	if s != nil && s.pmcw == pmcw {
+	if s != nil && (s.pmcw == pmcw || s.way.modify(&pmcw, &s.pmcw)) {
+		s.pmcw = pmcw
 		return s, nil
-	}
-	if s != nil && sameSubchannel(s.pmcw, pmcw) {
-		var b cio.SCHIB
-		if cc := s.dev.Store(&b); cc == 0 {
-			mba, model, scsw := b.MBA, b.Model, b.SCSW
-			b = cio.SCHIB{PMCW: pmcw, SCSW: scsw, MBA: mba, Model: model}
-			if cc := s.dev.Modify(&b); cc == 0 {
-				s.pmcw = pmcw
-				return s, nil
-			}
-		}
 	}
 	if s != nil {
 		delete(m.subs, key)
-		if err := s.dev.Close(); err != nil {
+		if err := s.way.close(); err != nil {
 			return nil, err
 		}
 	}
-	s = &sub{gate: &gate{Device: m.models[key].dev}, pmcw: pmcw}
-	cfg := ccw.Config{
-		Name: key, Store: m.store, Pinner: m.pinner, Space: m.space, PMCW: &pmcw, Interrupt: s.interrupt, Dispatch: s.dispatch,
+	s = &sub{gate: &gate{dev: m.models[key].dev}, pmcw: pmcw}
+	var err error
+	switch path := m.models[key].socket; {
+	case path != "":
+		s.way, err = m.dial(path)
+	case m.host != nil:
+		s.way, err = m.direct(s.gate, rec, &pmcw)
+	default:
+		s.way, err = m.serve(s.gate, rec, &pmcw)
 	}
-	if m.observe != nil {
-		cfg.Observe = func(x *ccw.Submission) { m.observe(key, x) }
-	}
-	dev, err := ccw.New(s.gate, cfg)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("device %s: %w", key, err)
 	}
-	s.dev = dev
 	m.subs[key] = s
 	return s, nil
 }
@@ -238,46 +259,18 @@ type ran struct {
 
 // run runs r on s, whose memory holds the start image.
 func (m *machine) run(r *prepared, s *sub) (out ran) {
-	if b := m.models[r.rec.Device.Key()].before; b != nil {
-		b(r)
-	}
-	before := s.dev.Counts()
-	s.gate.arm(r, func() {
-		if r.rec.End == recording.Halted {
-			s.dev.Halt()
-		} else {
-			s.dev.Clear()
-		}
-	})
+	before := s.counts()
+	s.gate.arm(r, m.models[r.rec.Device.Key()].before, func() { s.way.stop(r.rec.End == recording.Cleared) })
 	resume := r.rec.Op == recording.ResumeSubchannel
-	if !resume && s.suspended {
-		// The record that resumed it is not in the file.
-		s.dev.Clear()
-		s.dev.Test(&out.irb)
+	if s.suspended && (!resume || !s.way.resumes()) {
+		// The record that resumed it is not in the file, or cannot be told.
+		s.way.abandon()
 		s.suspended = false
 	}
-	var cc cio.CC
-	var err error
-	s.irb, s.tested = cio.IRB{}, false
 	start := time.Now()
-	if resume && s.suspended {
-		cc, err = s.dev.Resume()
-	} else {
-		cc, err = s.dev.Start(&r.orb)
-	}
-	if run := s.held; run != nil {
-		s.held = nil
-		s.gate.halt()
-		run()
-	}
-	if err == nil && cc == 0 && !s.tested {
-		// Suspension without an interruption (ORB U bit) leaves a status all
-		// the same.
-		s.dev.Test(&s.irb)
-		s.tested = r.rec.End == recording.Suspended
-	}
+	got, err := s.way.start(&r.orb, resume && s.suspended)
 	out.work.RunNS = time.Since(start).Nanoseconds()
-	out.irb = s.irb
+	out.irb = got.irb
 	switch {
 	case resume && !s.suspended:
 		out.note = "nothing is suspended: started at the resumed CCW by START SUBCHANNEL"
@@ -287,23 +280,34 @@ func (m *machine) run(r *prepared, s *sub) (out ran) {
 	switch {
 	case err != nil:
 		out.fail = fmt.Sprintf("refused: %v", err)
-	case cc != 0:
-		out.fail = fmt.Sprintf("condition code %d", uint8(cc))
-	case !s.tested:
+	case got.cc != 0:
+		out.fail = fmt.Sprintf("condition code %d", uint8(got.cc))
+	case !got.tested:
 		out.fail = "no status after the program"
 	}
 	s.suspended = out.irb.SCSW.AC()&cio.Suspended != 0
-	out.err = s.dev.Err()
-	after := s.dev.Counts()
 	out.work.CCWs = len(r.rec.Trace)
-	out.work.IDAWs = int(after.Words - before.Words)
-	out.work.Pins = int(s.dev.Usage().Pins)
-	if n := s.dev.Domain().FaultCount(); n != s.faults {
+	d := s.way.device()
+	if d == nil {
+		return out
+	}
+	out.err = d.Err()
+	out.work.IDAWs = int(d.Counts().Words - before.Words)
+	out.work.Pins = int(d.Usage().Pins)
+	if n := d.Domain().FaultCount(); n != s.faults {
 		out.reach = fmt.Sprintf("hardware was refused %d accesses", n-s.faults)
-		if f := s.dev.Domain().Faults(); len(f) > 0 {
+		if f := d.Domain().Faults(); len(f) > 0 {
 			out.reach += fmt.Sprintf(", the last: %v", f[len(f)-1])
 		}
 		s.faults = n
 	}
 	return out
+}
+
+// counts is how much of the guest's programs the device has examined.
+func (s *sub) counts() ccw.Counts {
+	if d := s.way.device(); d != nil {
+		return d.Counts()
+	}
+	return ccw.Counts{}
 }

@@ -83,6 +83,9 @@ func (s *Scenario) run(ctx context.Context, do pass) (sum *Summary, stray []addr
 		if m.emulated {
 			how, emulated = "emulated ", true
 		}
+		if m.socket != "" {
+			how = "served "
+		}
 		sum.Devices[key] = how + m.kind.String()
 	}
 	m, err := newMachine(s.Memory, s.models, s.opt)
@@ -138,7 +141,7 @@ func (s *Scenario) run(ctx context.Context, do pass) (sum *Summary, stray []addr
 // runAll runs all of s, whatever the options select, for the state it leaves.
 func (s *Scenario) runAll(ctx context.Context) (*Summary, []addr.GPA, error) {
 	all := *s.opt
-	all.Only, all.FailFast = nil, false
+	all.Only, all.FailFast, all.Record = nil, false, nil
 	s.opt = &all
 	return s.run(ctx, pass{})
 }
@@ -158,6 +161,8 @@ func (m *machine) replay(s *Scenario, i int, careful bool, look func(*Inspection
 	if err != nil {
 		return nil, fmt.Errorf("%s %d: %w", s.Name, rec.Seq, err)
 	}
+	m.ram.prepare(r.im.pages)
+	m.ram.prepare(r.further)
 	start := time.Now()
 	m.ram.load(r.im.load)
 	out := m.run(r, sub)

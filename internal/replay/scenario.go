@@ -12,6 +12,7 @@ import (
 	"github.com/softmdev/softmdev/ccw"
 	"github.com/softmdev/softmdev/internal/recording"
 	"github.com/softmdev/softmdev/iommu"
+	"github.com/softmdev/softmdev/mdev"
 	"github.com/softmdev/softmdev/translate/addr"
 )
 
@@ -48,7 +49,29 @@ type Options struct {
 	// before it run too.
 	Only     *int
 	FailFast bool
+	// Via is how the guest reaches its devices.
+	Via Via
+	// Sockets are the devices that are not replayed on a model but on what is
+	// served, in the device's initial state, at a socket: by device number.
+	Sockets map[string]string
+	// Record, if not nil, records the programs anew, as the devices on which
+	// they are replayed see them.
+	Record mdev.Recorder
 }
+
+// Via says how a guest reaches its devices.
+type Via uint8
+
+// The ways.
+const (
+	// Direct is by I/O instructions, to mediators in this process.
+	Direct Via = iota
+	// Shared is over vfio-user, to devices that are served over a socket with
+	// the regions of vfio-ccw. They share the guest's memory.
+	Shared
+	// Messages is the same, but the memory is reached by messages.
+	Messages
+)
 
 // startsAfter are the scenarios that start from the state another one left
 // (recording-ccw.md, "Scenarios").
@@ -296,7 +319,13 @@ func (s *Scenario) fill() error {
 	return nil
 }
 
+// shared reports whether others map the guest's memory.
+func (o *Options) shared() bool { return o.Via == Shared || o.Via == Direct && len(o.Sockets) > 0 }
+
 func (s *Scenario) newModel(d *recording.Device) (*model, error) {
+	if path := s.opt.Sockets[d.Key()]; path != "" {
+		return &model{kind: KindOf(d, s.recs), emulated: true, socket: path}, nil
+	}
 	if s.opt.Device == Scripted {
 		return newScripted(KindOf(d, s.recs)), nil
 	}
