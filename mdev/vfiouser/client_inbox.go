@@ -103,7 +103,7 @@ func (b *inbox) receive(size int) (bool, error) {
 	default:
 		return false, fmt.Errorf("receive: %w", errno)
 	}
-	if err := b.conn.takeControl(&b.got); err != nil {
+	if err := b.conn.takeControl(&b.got, b.conn.cfg.maxFDs); err != nil {
 		return false, err
 	}
 	if n == 0 {

@@ -34,9 +34,10 @@ func (c *conn) recvMessage(m *message) error {
 	c.nahead, c.aheadFDs = 0, c.aheadFDs[:0]
 	m.Header = wire.Header{}
 
-	size := wire.HeaderLen
+	size, kept := wire.HeaderLen, 0
 	for known := false; have < size || !known; {
 		if have < size {
+			kept = len(m.fds)
 			n, err := c.receive(m, m.head[have:], nil, have == 0)
 			if err != nil {
 				return err
@@ -56,12 +57,27 @@ func (c *conn) recvMessage(m *message) error {
 			return c.recvBody(m, have)
 		}
 	}
-	if have > size { // then the files are those of the next one: see window
+	if have > size {
 		c.nahead = copy(c.ahead[:], m.head[size:have])
-		c.aheadFDs, m.fds = append(c.aheadFDs, m.fds...), m.fds[:0]
+		c.postpone(m, kept)
 	}
 	m.body = m.head[wire.HeaderLen:size]
 	m.room(0)
+	return c.checkFDs(m)
+}
+
+// postpone gives the files that the last receive brought, and before which m
+// had kept, to the next message, of which it brought bytes as well: see window.
+func (c *conn) postpone(m *message, kept int) {
+	c.aheadFDs, m.fds = append(c.aheadFDs, m.fds[kept:]...), m.fds[:kept]
+}
+
+// checkFDs refuses more files than a message may have, by way of several
+// pieces.
+func (c *conn) checkFDs(m *message) error {
+	if len(m.fds) > c.cfg.maxFDs {
+		return errTruncated
+	}
 	return nil
 }
 
@@ -79,7 +95,10 @@ func (c *conn) recvBody(m *message, have int) error {
 		}
 		if got += n; got > len(m.body) {
 			c.nahead = got - len(m.body)
-			c.aheadFDs, m.fds = append(c.aheadFDs, m.fds[kept:]...), m.fds[:kept]
+			c.postpone(m, kept)
+		}
+		if err := c.checkFDs(m); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -98,7 +117,7 @@ func (c *conn) receive(m *message, p, q []byte, idle bool) (int, error) {
 		n, errno := c.receiveOnce(p, q)
 		switch errno {
 		case 0:
-			if err := c.takeControl(m); err != nil {
+			if err := c.takeControl(m, len(m.fds)+c.cfg.maxFDs); err != nil {
 				return 0, err
 			}
 			if n > 0 {
@@ -159,8 +178,9 @@ func (c *conn) receiveOnce(p, q []byte) (int, unix.Errno) {
 }
 
 // takeControl takes the files out of the control messages of the last
-// receive. Whatever happens, each is in m.fds or closed.
-func (c *conn) takeControl(m *message) error {
+// receive, until m has limit of them: more are an error. Whatever happens, each
+// is in m.fds or closed.
+func (c *conn) takeControl(m *message, limit int) error {
 	n := int(c.rm.Controllen)
 	if n == 0 && c.rm.Flags&unix.MSG_CTRUNC == 0 {
 		return nil
@@ -179,7 +199,7 @@ func (c *conn) takeControl(m *message) error {
 				switch {
 				case typ == scmPIDFD: // not asked for by us
 					unix.Close(fd)
-				case len(m.fds) == c.cfg.maxFDs:
+				case len(m.fds) >= limit:
 					tooMany = true
 					unix.Close(fd)
 				default:

@@ -99,6 +99,8 @@ func TestFilesBelongToTheirMessage(t *testing.T) {
 		{"behind posted writes", []sent{{posted, 0}, {posted, 0}, {mapping, 1}, {posted, 0}, {disarm, 16}, {posted, 0}}},
 		{"behind a long message", []sent{{long, 0}, {mapping, 1}, {long, 0}, {short, 0}, {mapping, 1}}},
 		{"files of a message that should have none", []sent{{short, 2}, {mapping, 1}, {short, 1}, {short, 0}, {read, 1}, {short, 0}}},
+		{"16 and 16, one after the other", []sent{{disarm, 16}, {disarm, 16}, {disarm, 16}, {mapping, 1}}},
+		{"16 behind a message of which some was read ahead", []sent{{posted, 0}, {stop, 16}, {short, 16}, {disarm, 16}, {disarm, 16}}},
 		{"a write, a reset and the start of a map at once", []sent{{posted, 0}, {short, 0}, {mapping, 1}}},
 	}
 	for _, r := range rows {
@@ -153,6 +155,26 @@ func TestFilesOfPieces(t *testing.T) {
 			require.Empty(t, m.fds)
 		}
 	}
+}
+
+// TestFilesOfShortPieces: files of a message that is shorter than what is asked
+// for at first, in pieces, with another behind it.
+func TestFilesOfShortPieces(t *testing.T) {
+	c, p := testConn(t, connConfig{})
+	file := memFile(t, 4096)
+	b := frame(1, wire.CmdFeature, 0, make([]byte, 8)) // 24 bytes
+	p.write(b[:10], file)
+	background(t, func() {
+		time.Sleep(20 * time.Millisecond)
+		_ = p.tryWrite(append(append([]byte{}, b[10:]...), frame(2, wire.CmdDeviceReset, 0, nil)...))
+	})
+	var m message
+	require.NoError(t, c.recv(&m))
+	require.Len(t, m.fds, 1)
+	closeFDs(m.fds)
+	require.NoError(t, c.recv(&m))
+	require.Equal(t, uint16(2), m.ID)
+	require.Empty(t, m.fds)
 }
 
 // TestReceiveEnds: what ends a connection, and that it takes the files along.
