@@ -4,7 +4,6 @@ package vfiouserbench
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"runtime"
@@ -286,7 +285,7 @@ func lookups(b *testing.B, n int) {
 	}
 	store := s.Session().Store()
 	if f := store.Files(); f.Windows != 1 {
-		b.Error(fmt.Sprintf("%d mappings of one file take %d windows", n, f.Windows))
+		b.Errorf("%d mappings of one file take %d windows", n, f.Windows)
 	}
 	r := store.NewReader()
 	defer r.Close()
