@@ -272,7 +272,7 @@ func TestRegisters(t *testing.T) {
 	for _, off := range []uint64{demo.RegScratch, demo.RegCounter, demo.RegLen, demo.RegValue, demo.RegSrc, demo.RegSrc + 4} {
 		r.write(off, 4, 0x89abcdef)
 		r.write(off+1, 2, 0x1234)
-		require.EqualValues(t, 0x891234ef, r.read(off), "%#x", off)
+		require.Equal(t, uint32(0x891234ef), r.read(off), "%#x", off)
 	}
 	for i := range uint32(1000) {
 		r.write(demo.RegCounter, 4, uint64(i))

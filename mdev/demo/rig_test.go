@@ -1,6 +1,7 @@
 package demo_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -77,12 +78,14 @@ func withRAM(t testing.TB) *rig {
 	return r
 }
 
-// noise is n bytes that do not repeat.
-func noise(n int) []byte {
-	p := make([]byte, n)
+// noise is n bytes, at most ramSize, that do not repeat.
+func noise(n int) []byte { return bytes.Clone(noiseOnce()[:n]) }
+
+var noiseOnce = sync.OnceValue(func() []byte {
+	p := make([]byte, ramSize)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(p)
 	return p
-}
+})
 
 func (r *rig) write(off uint64, width int, value uint64) {
 	var p [8]byte

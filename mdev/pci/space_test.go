@@ -241,7 +241,7 @@ func TestMSILayouts(t *testing.T) {
 				put(t, s, 0x40+row.mask, 4, 0x80000001)
 				want.Mask = 0x80000001
 				require.NoError(t, s.Set(uint32(0x40+row.pending), 1<<31))
-				require.EqualValues(t, 1<<31, get(t, s, 0x40+row.pending, 4))
+				require.Equal(t, uint64(1<<31), get(t, s, 0x40+row.pending, 4))
 				require.NoError(t, s.Clear(uint32(0x40+row.pending), 1<<31))
 				require.Zero(t, get(t, s, 0x40+row.pending, 4))
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,6 +28,14 @@ type bench struct {
 
 var errStop = errors.New("stopped")
 
+var pattern = sync.OnceValue(func() []byte {
+	p := make([]byte, 4<<20)
+	for i := range p {
+		p[i] = byte(i ^ i>>8 ^ i>>16)
+	}
+	return p
+})
+
 func newBench(t testing.TB) *bench {
 	space := iommu.NewSpace(nil)
 	b := &bench{domain: space.NewDomain("engine")}
@@ -40,9 +49,7 @@ func newBench(t testing.TB) *bench {
 		require.NoError(t, b.domain.GrantFrames(f, x.access))
 		*x.f = f
 	}
-	for i := range b.mem.Mem {
-		b.mem.Mem[i] = byte(i ^ i>>8 ^ i>>16)
-	}
+	copy(b.mem.Mem, pattern())
 	b.Engine = engine.New(b.domain)
 	return b
 }
