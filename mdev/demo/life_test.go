@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/softmdev/softmdev/internal/fault"
+	"github.com/softmdev/softmdev/iommu"
 	"github.com/softmdev/softmdev/mdev"
 	"github.com/softmdev/softmdev/mdev/demo"
 	"github.com/softmdev/softmdev/mdev/errs"
@@ -264,6 +265,59 @@ func TestOpenAgain(t *testing.T) {
 		require.NoError(t, r.Quiesce(r.ctx), "and closed as it is")
 		r.ring(cmd{op: demo.CommandRaise})
 		r.close()
+	}
+}
+
+// A device that cannot be opened leaves nothing behind, and can be opened later.
+func TestOpenFails(t *testing.T) {
+	dev, err := demo.New(nil)
+	require.NoError(t, err)
+	defer dev.Destroy()
+	space := iommu.NewSpace(nil)
+	var taken []*iommu.Reserved
+	for n := addr.Len(1 << 30); n >= 4096; {
+		r, err := space.Reserve(n, 0)
+		if err != nil {
+			n /= 2
+			continue
+		}
+		taken = append(taken, r)
+	}
+	_, err = mdev.Open(t.Context(), dev, &mdev.SessionConfig{Space: space})
+	require.ErrorIs(t, err, errs.ErrNoSpace)
+	for _, r := range taken {
+		r.Free()
+	}
+	r := openRig(t, dev, &mdev.SessionConfig{Space: space})
+	r.ram = noise(4096)
+	require.NoError(t, r.Map(base, 4096, translate.Bytes(r.ram), addr.ReadWrite))
+	r.alive()
+}
+
+// With interrupts=msi the device has MSI in place of MSI-X.
+func TestMSI(t *testing.T) {
+	dev, err := demo.New(&demo.Config{MSI: true})
+	require.NoError(t, err)
+	defer dev.Destroy()
+	s, err := mdev.Open(t.Context(), dev, nil)
+	require.NoError(t, err)
+	r := &rig{TB: t, Session: s, dev: dev, ctx: t.Context()}
+	defer r.close()
+	require.EqualValues(t, demo.Vectors, s.Info().IRQs[mdev.IRQMSI].Count)
+	require.Zero(t, s.Info().IRQs[mdev.IRQMSIX].Count)
+	told := make(chan int, 8)
+	for v := range demo.Vectors {
+		require.NoError(t, s.IRQs().Func(mdev.IRQMSI, v, func() { told <- v }))
+	}
+	at := uint64(dev.Space.Find(pci.IDMSI) + pci.MSIControl)
+	for _, row := range []struct {
+		enabled byte // log 2 of the vectors
+		vector  uint32
+		want    int
+	}{{2, 3, 3}, {1, 3, 1}, {0, 3, 0}, {2, 2, 2}} {
+		require.NoError(t, s.Write(r.ctx, mdev.Config, at, []byte{pci.MSIEnable | row.enabled<<4}))
+		r.ring(cmd{op: demo.CommandRaise, vector: row.vector})
+		require.Equal(t, row.want, <-told)
 	}
 }
 

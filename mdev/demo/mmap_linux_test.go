@@ -1,6 +1,8 @@
 package demo_test
 
 import (
+	"io"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,4 +53,19 @@ func TestMmap(t *testing.T) {
 	require.NoError(t, next.Read(next.ctx, mdev.BAR2, 0, p[:6]))
 	require.Equal(t, "secret", string(p[:6]))
 	next.close()
+}
+
+// Without the memory behind BAR 2 the device does not open, and does not save.
+func TestNoMemory(t *testing.T) {
+	dev, err := demo.New(&demo.Config{Mmap: true})
+	require.NoError(t, err)
+	r := openRig(t, dev, nil)
+	require.NoError(t, r.Quiesce(r.ctx))
+	dev.Destroy() // what nobody does while it is open
+	require.ErrorIs(t, dev.Save(r.ctx, io.Discard), os.ErrClosed)
+	require.ErrorIs(t, dev.PreCopy(r.ctx, io.Discard), os.ErrClosed)
+	require.NoError(t, r.Reset(r.ctx), "all else works")
+	r.close()
+	_, err = mdev.Open(r.ctx, dev, nil)
+	require.ErrorIs(t, err, unix.EBADF)
 }

@@ -72,15 +72,19 @@ func New[P any](at *mdev.Attachment, cfg Config[P]) *Runner[P] {
 func (r *Runner[P]) Domain() *iommu.Domain { return r.domain }
 
 // Alloc allots memory of ours that the hardware may reach for access: room for
-// host programs. Close frees it. It fails as [iommu.Space.Alloc] does, and must
-// not be called while another Alloc or Close is.
+// host programs. Close frees it. It fails as [iommu.Space.Alloc] does, and
+// after Close; it must not be called while another Alloc or Close is.
 func (r *Runner[P]) Alloc(n addr.Len, access addr.Access) (*iommu.Frames, error) {
 	f, err := r.at.Space.Alloc(n, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%#x bytes for host programs: %w", uint64(n), err)
 	}
+	if err := r.domain.GrantFrames(f, access); err != nil {
+		f.Free()
+		return nil, fmt.Errorf("host programs: %w", err)
+	}
 	r.frames = append(r.frames, f)
-	return f, r.domain.GrantFrames(f, access)
+	return f, nil
 }
 
 // Submit puts a program into the queue. It fails with errs.ErrBusy when as many
