@@ -294,33 +294,6 @@ func TestOpenFails(t *testing.T) {
 	r.alive()
 }
 
-// With interrupts=msi the device has MSI in place of MSI-X.
-func TestMSI(t *testing.T) {
-	dev, err := demo.New(&demo.Config{MSI: true})
-	require.NoError(t, err)
-	defer dev.Destroy()
-	s, err := mdev.Open(t.Context(), dev, nil)
-	require.NoError(t, err)
-	r := &rig{TB: t, Session: s, dev: dev, ctx: t.Context()}
-	defer r.close()
-	require.EqualValues(t, demo.Vectors, s.Info().IRQs[mdev.IRQMSI].Count)
-	require.Zero(t, s.Info().IRQs[mdev.IRQMSIX].Count)
-	told := make(chan int, 8)
-	for v := range demo.Vectors {
-		require.NoError(t, s.IRQs().Func(mdev.IRQMSI, v, func() { told <- v }))
-	}
-	at := uint64(dev.Space.Find(pci.IDMSI) + pci.MSIControl)
-	for _, row := range []struct {
-		enabled byte // log 2 of the vectors
-		vector  uint32
-		want    int
-	}{{2, 3, 3}, {1, 3, 1}, {0, 3, 0}, {2, 2, 2}} {
-		require.NoError(t, s.Write(r.ctx, mdev.Config, at, []byte{pci.MSIEnable | row.enabled<<4}))
-		r.ring(cmd{op: demo.CommandRaise, vector: row.vector})
-		require.Equal(t, row.want, <-told)
-	}
-}
-
 // Attributes are mmap, on or off, and interrupts, msix or msi.
 func TestAttributes(t *testing.T) {
 	var c demo.Config
