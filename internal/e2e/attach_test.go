@@ -29,8 +29,8 @@ func (k *kit) attach(t *testing.T, s *server, more ...string) *process {
 func (s *server) isOpen() error {
 	return eventually(30*time.Second, func() error {
 		now, err := s.tells()
-		if err == nil && (now[opened] != 1 || now[mappings] == 0) {
-			err = fmt.Errorf("%s is %d, with %d mappings", opened, now[opened], now[mappings])
+		if err == nil && (now.sum(opened) != 1 || now.sum(mappings) == 0) {
+			err = fmt.Errorf("%s is %d, with %d mappings", opened, now.sum(opened), now.sum(mappings))
 		}
 		return err
 	})

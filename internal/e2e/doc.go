@@ -17,7 +17,9 @@
 //	process_test.go child processes, which do not outlive the tests
 //	machine_test.go QEMU: its command line, its two serial lines, QMP
 //	server_test.go  mdev serve, and what must be left of a client: nothing
-//	*_test.go       the scenarios
+//	e2e_test.go     the machines
+//	attach_test.go  QEMUs without a guest: killed, queued, left alone
+//	readme_test.go  the README's commands
 //
 // The program in the guest is told what to check over a serial line and answers
 // with a line for each check, PASS or FAIL and why; every one is printed. See

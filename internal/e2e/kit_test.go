@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -28,7 +29,7 @@ var guestInit []byte
 type kit struct {
 	qemu   string // runs QEMU
 	kernel string
-	initrd string // made by this package
+	initrd string // packed by this package
 	mdev   string // built by this package
 }
 
@@ -41,7 +42,8 @@ func kitFolder() (string, error) {
 	return filepath.Join(cache, "softmdev"), err
 }
 
-// newKit is the kit, or the reason why there is none.
+// newKit is the kit, or the reason why there is none. What this package builds
+// is built by the first test that asks.
 func newKit(t *testing.T) *kit {
 	if os.Getenv("SOFTMDEV_E2E") != "1" {
 		t.Skip("machines are started where SOFTMDEV_E2E=1 asks for them")
@@ -51,19 +53,50 @@ func newKit(t *testing.T) *kit {
 	if why := notReady(dir); why != "" {
 		t.Skipf("%s: run internal/e2e/setup/setup.sh", why)
 	}
-	tmp := t.TempDir()
+	k, err := buildKit()
+	require.NoError(t, err)
+	return k
+}
+
+// built is where buildKit builds; TestMain removes it.
+var built string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
+var buildKit = sync.OnceValues(func() (*kit, error) {
+	dir, err := kitFolder()
+	if err != nil {
+		return nil, err
+	}
+	if built, err = os.MkdirTemp("", "e2e"); err != nil {
+		return nil, err
+	}
 	k := &kit{
 		qemu:   filepath.Join(dir, "qemu-system-x86_64"),
 		kernel: filepath.Join(dir, "guest", "vmlinuz"),
-		initrd: filepath.Join(tmp, "initrd"),
+		initrd: filepath.Join(built, "initrd"),
+		mdev:   filepath.Join(built, "mdev"),
 	}
-	k.mdev = build(t, tmp, "../../cmd/mdev")
-	program := build(t, tmp, "./guest")
+	program := filepath.Join(built, "guest")
+	for to, pkg := range map[string]string{k.mdev: "../../cmd/mdev", program: "./guest"} {
+		cmd := exec.Command("go", "build", "-o", to, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%v: %w: %s", cmd, err, out)
+		}
+	}
 	image, err := initramfs(filepath.Join(dir, "guest"), program)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(k.initrd, image, 0o600))
-	return k
-}
+	if err != nil {
+		return nil, err
+	}
+	return k, os.WriteFile(k.initrd, image, 0o600)
+})
 
 // notReady says what is missing in a folder, "" if nothing is.
 func notReady(dir string) string {
@@ -78,16 +111,6 @@ func notReady(dir string) string {
 		return "the kit is for amd64"
 	}
 	return ""
-}
-
-// build makes a static program of a package, and says where it is.
-func build(t *testing.T, dir, pkg string) string {
-	program := filepath.Join(dir, filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-o", program, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return program
 }
 
 // initramfs is the root file system of a guest: busybox, the modules, init and

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,15 +23,20 @@ type server struct {
 	*process
 	socket string // where machines attach
 	http   string // where it tells what it holds
-	before map[string]string
+
+	// Before the first client:
+	opened     map[string]string // files
+	goroutines int
 }
 
 // What a server tells. Mappings and leases are those of a client; while there
 // is none they are not told.
 const (
-	opened   = "mdev_device_open"
-	mappings = "mdev_mappings"
-	leases   = "mdev_leases"
+	opened     = "mdev_device_open"
+	mappings   = "mdev_mappings"
+	leases     = "mdev_leases"
+	accesses   = "mdev_region_accesses_total"
+	goroutines = "go_goroutines"
 )
 
 // newServer starts a server whose device has these attributes, name=value.
@@ -52,7 +58,9 @@ func (k *kit) newServer(t *testing.T, attrs ...string) *server {
 		}
 		return err
 	}), "%s", &s.out)
-	s.before = s.files()
+	now, err := s.tells()
+	require.NoError(t, err)
+	s.opened, s.goroutines = s.files(), now.sum(goroutines)
 	return s
 }
 
@@ -64,9 +72,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// tells is all that the server tells, by the names of the metrics: each the sum
-// of its samples.
-func (s *server) tells() (map[string]int, error) {
+// tells is all that the server tells at this moment.
+func (s *server) tells() (samples, error) {
 	c := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Get("http://" + s.http + "/metrics")
 	if err != nil {
@@ -77,28 +84,54 @@ func (s *server) tells() (map[string]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sums(string(b))
+	return parseSamples(string(b))
 }
 
 // maps is how many mappings the device has.
 func (s *server) maps() (int, error) {
 	now, err := s.tells()
-	return now[mappings], err
+	return now.sum(mappings), err
 }
 
-// sums adds up the samples of each metric in Prometheus' text format.
-func sums(text string) (map[string]int, error) {
-	sum := make(map[string]int)
+// samples are the samples of all metrics.
+type samples []sample
+
+type sample struct {
+	name, labels string
+	value        int
+}
+
+// sum adds up the samples of a metric that have all of these labels, each
+// name="value".
+func (all samples) sum(name string, labels ...string) int {
+	sum := 0
+	for _, s := range all {
+		if s.name == name && !slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(s.labels, l) }) {
+			sum += s.value
+		}
+	}
+	return sum
+}
+
+// has says whether there is a sample of a metric.
+func (all samples) has(name string) bool {
+	return slices.ContainsFunc(all, func(s sample) bool { return s.name == name })
+}
+
+// parseSamples reads Prometheus' text format.
+func parseSamples(text string) (samples, error) {
+	var all samples
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		end := strings.IndexAny(line, "{ ")
 		if line == "" || line[0] == '#' {
 			continue
 		}
+		end := strings.IndexAny(line, "{ ")
 		if end < 0 {
 			return nil, fmt.Errorf("%q has no value", line)
 		}
-		values := strings.Fields(line[max(end, strings.LastIndex(line, "}")+1):])
+		behind := max(end, strings.LastIndex(line, "}")+1)
+		values := strings.Fields(line[behind:])
 		if len(values) == 0 {
 			return nil, fmt.Errorf("%q has no value", line)
 		}
@@ -106,26 +139,30 @@ func sums(text string) (map[string]int, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", line, err)
 		}
-		sum[line[:end]] += int(v)
+		all = append(all, sample{line[:end], line[end:behind], int(v)})
 	}
-	return sum, nil
+	return all, nil
 }
 
 // empty says whether nothing of a client is left: no session with its mappings
-// and leases, and no file that was not open before the first client came.
+// and leases, and no goroutine and no file that was not there before the first
+// client came.
 func (s *server) empty() error {
 	return eventually(10*time.Second, func() error {
 		now, err := s.tells()
 		if err != nil {
 			return err
 		}
-		if _, told := now[opened]; !told {
+		if !now.has(opened) {
 			return fmt.Errorf("the server does not tell %s", opened)
 		}
 		for _, name := range []string{opened, mappings, leases} {
-			if now[name] != 0 {
-				return fmt.Errorf("%s is %d", name, now[name])
+			if n := now.sum(name); n != 0 {
+				return fmt.Errorf("%s is %d", name, n)
 			}
+		}
+		if n := now.sum(goroutines); n > s.goroutines {
+			return fmt.Errorf("%d goroutines, %d before", n, s.goroutines)
 		}
 		return s.sameFiles()
 	})
@@ -142,7 +179,7 @@ func (s *server) sameFiles() error {
 		}
 		return n
 	}
-	before := kinds(s.before)
+	before := kinds(s.opened)
 	for kind, n := range kinds(s.files()) {
 		if n > before[kind] {
 			return fmt.Errorf("%d of %q are open, %d before", n, kind, before[kind])
@@ -151,14 +188,19 @@ func (s *server) sameFiles() error {
 	return nil
 }
 
-// TestSums reads what a server might tell.
-func TestSums(t *testing.T) {
-	const text = "# HELP a_b a\n# TYPE a_b gauge\na_b{x=\"1\"} 3\na_b{x=\"} 7 {\"} 4e3\na_b_c 100\n\na 1 1700000000\n"
-	got, err := sums(text)
+// TestSamples reads what a server might tell.
+func TestSamples(t *testing.T) {
+	const text = "# HELP a_b a\n# TYPE a_b gauge\na_b{x=\"1\",y=\"2\"} 3\na_b{x=\"} 7 {\"} 4e3\na_b_c 100\n\na 1 1700000000\n"
+	got, err := parseSamples(text)
 	require.NoError(t, err)
-	require.Equal(t, map[string]int{"a_b": 4003, "a_b_c": 100, "a": 1}, got)
+	require.Equal(t, 4003, got.sum("a_b"))
+	require.Equal(t, 3, got.sum("a_b", `y="2"`, `x="1"`))
+	require.Equal(t, 100, got.sum("a_b_c"))
+	require.Equal(t, 1, got.sum("a"))
+	require.True(t, got.has("a"))
+	require.False(t, got.has("b"))
 	for _, bad := range []string{"a", "a x", "a{b=\"1\"}"} {
-		_, err := sums(bad)
+		_, err := parseSamples(bad)
 		require.Error(t, err, bad)
 	}
 }
