@@ -106,10 +106,10 @@ func (d *rigDevice) Open(_ context.Context, at *mdev.Attachment) error {
 }
 
 func (d *rigDevice) Close() {
-	d.work.Wait()
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.at, d.closes = nil, d.closes+1
+	d.at, d.closes = nil, d.closes+1 // no new work
+	d.mu.Unlock()
+	d.work.Wait()
 	d.owner.Close()
 }
 
