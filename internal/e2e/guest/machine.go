@@ -58,7 +58,9 @@ type buffer struct {
 	addr uint64 // as the device calls it
 }
 
-// findDevice is the device's address on the bus, "" if there is none.
+// findDevice is the device's address on the bus, "" if there is none. One that
+// was plugged is there when it has been given its addresses: its BARs are files
+// from then on.
 func findDevice() (string, error) {
 	dirs, err := filepath.Glob("/sys/bus/pci/devices/*")
 	if err != nil {
@@ -67,7 +69,8 @@ func findDevice() (string, error) {
 	for _, d := range dirs {
 		v, errV := sysNumber(filepath.Join(d, "vendor"))
 		i, errD := sysNumber(filepath.Join(d, "device"))
-		if errV == nil && errD == nil && v == vendorID && i == deviceID {
+		_, errB := os.Stat(filepath.Join(d, "resource0"))
+		if errV == nil && errD == nil && errB == nil && v == vendorID && i == deviceID {
 			return filepath.Base(d), nil
 		}
 	}
