@@ -16,12 +16,11 @@ import (
 // clientCall is one command and what becomes of it.
 type clientCall struct {
 	cmd  wire.Command
-	id   uint16 // while it is in the table
-	head [wire.HeaderLen]byte
-	req  [40]byte // start of the request's payload
-	nreq int
-	body []byte // of the request, behind req
-	send []int  // files of the request
+	id   uint16             // while it is in the table
+	msg  [smallMessage]byte // header, req, and body if there is room
+	nreq int                // bytes of req
+	body []byte             // of the request, behind req
+	send []int              // files of the request
 
 	// The reply's payload goes to rep, nrep bytes, and then to data. Whoever
 	// gives the call up takes data away under the table's lock.
@@ -38,6 +37,12 @@ type clientCall struct {
 	waiting bool          // guarded by the table; somebody listens to wake
 	wake    chan struct{} // one signal: look at the state, or lead
 }
+
+// smallMessage is the size up to which a message is sent in one piece.
+const smallMessage = 128
+
+// req is the room for the start of the request's payload.
+func (k *clientCall) req() []byte { return k.msg[wire.HeaderLen : wire.HeaderLen+40] }
 
 // The states of a call.
 const (
@@ -63,9 +68,13 @@ const maxClientCalls = 1 << 15
 
 // message is what k sends. It has an id.
 func (k *clientCall) message(flags wire.Flags) pieces {
-	p := pieces{k.head[:], k.req[:k.nreq], k.body}
-	wire.Header{ID: k.id, Command: k.cmd, Size: uint32(p.len()), Flags: flags}.Put(&k.head)
-	return p
+	n := wire.HeaderLen + k.nreq
+	h := wire.Header{ID: k.id, Command: k.cmd, Size: uint32(n + len(k.body)), Flags: flags}
+	h.Put((*[wire.HeaderLen]byte)(k.msg[:]))
+	if n+len(k.body) <= len(k.msg) {
+		return pieces{k.msg[:n+copy(k.msg[n:], k.body)]}
+	}
+	return pieces{k.msg[:n], k.body}
 }
 
 // checkEmpty checks a reply that has no payload.
@@ -261,23 +270,37 @@ func (t *callTable) lose(err error) bool {
 	return true
 }
 
-// callLimit is how long a call may take.
+// callLimit is how long a call may take. Most calls are over before anybody
+// looks at a clock, and looking costs some percent of a call.
 type callLimit struct {
-	ctx context.Context
-	at  time.Time
+	ctx     context.Context
+	at      time.Time     // zero until it is known
+	timeout time.Duration // where the context has no deadline
+	fine    bool          // less than a slice of time was left at the start
 }
 
 func (c *Client) limit(ctx context.Context) callLimit {
-	at, ok := ctx.Deadline()
-	if !ok {
-		at = time.Now().Add(c.cfg.Timeout)
+	l := callLimit{ctx: ctx, timeout: c.cfg.Timeout, fine: c.cfg.Timeout < slice}
+	if at, ok := ctx.Deadline(); ok {
+		l.at, l.fine = at, time.Until(at) < slice
 	}
-	return callLimit{ctx, at}
+	return l
+}
+
+// left is how much time there is. The first question starts the clock of a
+// call whose context has no deadline: it comes when there is something to wait
+// for, or a slice of time later.
+func (l *callLimit) left() time.Duration {
+	if l.at.IsZero() {
+		l.at = time.Now().Add(l.timeout)
+		return l.timeout
+	}
+	return max(time.Until(l.at), 0)
 }
 
 // passed is the error of a call that has no time left.
-func (l callLimit) passed() error {
-	if l.ctx.Err() != nil || !time.Now().Before(l.at) {
+func (l *callLimit) passed() error {
+	if l.ctx.Err() != nil || l.left() == 0 {
 		return noReply(l.ctx)
 	}
 	return nil
@@ -290,14 +313,14 @@ func (l callLimit) passed() error {
 // Precondition: c.users is held for reading.
 func (c *Client) roundTrip(ctx context.Context, k *clientCall) error {
 	l := c.limit(ctx)
-	if err := c.start(l, k); err != nil {
+	if err := c.start(&l, k); err != nil {
 		return err
 	}
-	return c.finish(l, k)
+	return c.finish(&l, k)
 }
 
 // start sends k. When it fails, k was not sent.
-func (c *Client) start(l callLimit, k *clientCall) error {
+func (c *Client) start(l *callLimit, k *clientCall) error {
 	if l.ctx.Err() != nil {
 		return noReply(l.ctx)
 	}
@@ -319,8 +342,8 @@ func (c *Client) start(l callLimit, k *clientCall) error {
 }
 
 // claimFiles makes the caller the one whose reply may bring files.
-func (c *Client) claimFiles(l callLimit) error {
-	ctx, cancel := context.WithDeadline(l.ctx, l.at)
+func (c *Client) claimFiles(l *callLimit) error {
+	ctx, cancel := context.WithTimeout(l.ctx, l.left())
 	defer cancel()
 	select {
 	case c.fdCall <- struct{}{}:
@@ -333,7 +356,7 @@ func (c *Client) claimFiles(l callLimit) error {
 }
 
 // finish waits for the reply of k, which was sent.
-func (c *Client) finish(l callLimit, k *clientCall) error {
+func (c *Client) finish(l *callLimit, k *clientCall) error {
 	for !k.done() {
 		var err error
 		switch c.calls.takeLead(k) {
@@ -350,8 +373,8 @@ func (c *Client) finish(l callLimit, k *clientCall) error {
 }
 
 // follow waits for a signal: the reply is here, or it is k's turn to lead.
-func (c *Client) follow(l callLimit, k *clientCall) error {
-	t := time.NewTimer(time.Until(l.at))
+func (c *Client) follow(l *callLimit, k *clientCall) error {
+	t := time.NewTimer(l.left())
 	defer t.Stop()
 	var err error
 	select {

@@ -40,7 +40,7 @@ func (c *Client) DeviceInfo(ctx context.Context) (DeviceInfo, error) {
 	defer c.users.RUnlock()
 	k := c.calls.get(wire.CmdDeviceInfo)
 	defer c.calls.put(k)
-	k.nreq = len(wire.DeviceInfo{Argsz: wire.DeviceInfoLen}.Append(k.req[:0]))
+	k.nreq = len(wire.DeviceInfo{Argsz: wire.DeviceInfoLen}.Append(k.req()[:0]))
 	k.nrep = wire.DeviceInfoLen
 	err := c.roundTrip(ctx, k)
 	if err == nil && k.size != wire.DeviceInfoLen {
@@ -85,7 +85,7 @@ func (c *Client) IRQInfo(ctx context.Context, index int) (mdev.IRQInfo, error) {
 	}
 	k := c.calls.get(wire.CmdIRQInfo)
 	defer c.calls.put(k)
-	k.nreq = len(wire.IRQInfo{Argsz: wire.IRQInfoLen, Index: uint32(index)}.Append(k.req[:0]))
+	k.nreq = len(wire.IRQInfo{Argsz: wire.IRQInfoLen, Index: uint32(index)}.Append(k.req()[:0]))
 	k.nrep = wire.IRQInfoLen
 	err := c.roundTrip(ctx, k)
 	var i wire.IRQInfo
@@ -143,7 +143,7 @@ func (c *Client) setIRQs(ctx context.Context, req mdev.IRQRequest, data []byte) 
 	k.nreq = len(wire.SetIRQs{
 		Argsz: uint32(wire.SetIRQsLen + len(data)), Flags: wire.SetFlags(req.Flags),
 		Index: req.Index, Start: req.Start, Count: req.Count,
-	}.Append(k.req[:0]))
+	}.Append(k.req()[:0]))
 	k.body, k.send = data, req.FDs
 	err := c.roundTrip(ctx, k)
 	if err == nil {

@@ -94,7 +94,7 @@ func (c *Client) prepareMap(k *clientCall, m *clientMapping) error {
 	}
 	k.nreq = len(wire.DMAMap{
 		Argsz: wire.DMAMapLen, Flags: flags, Offset: uint64(m.off), Address: uint64(m.iova), Size: uint64(m.n),
-	}.Append(k.req[:0]))
+	}.Append(k.req()[:0]))
 	return nil
 }
 
@@ -178,7 +178,7 @@ func isGone(err error) bool { return err == nil || err == refusal(unix.ENOENT) }
 
 func prepareUnmap(k *clientCall, u *wire.DMAUnmap, pageSize addr.Len, bitmap []uint64) error {
 	if u.Flags&wire.UnmapDirtyBitmap == 0 {
-		k.nreq = len(u.Append(k.req[:0]))
+		k.nreq = len(u.Append(k.req()[:0]))
 		k.nrep = wire.DMAUnmapLen
 		return nil
 	}
@@ -188,7 +188,7 @@ func prepareUnmap(k *clientCall, u *wire.DMAUnmap, pageSize addr.Len, bitmap []u
 	}
 	u.Argsz = wire.DMAUnmapLen + wire.BitmapLen + uint32(8*words)
 	b := wire.Bitmap{PageSize: uint64(pageSize), Size: uint64(8 * words)}
-	k.nreq = len(b.Append(u.Append(k.req[:0])))
+	k.nreq = len(b.Append(u.Append(k.req()[:0])))
 	k.nrep = wire.DMAUnmapLen + wire.BitmapLen
 	k.data = make([]byte, 8*words)
 	return nil

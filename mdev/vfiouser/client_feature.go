@@ -50,7 +50,7 @@ func (c *Client) feature(ctx context.Context, f wire.FeatureFlags, data []byte, 
 	}
 	k := c.calls.get(wire.CmdFeature)
 	defer c.calls.put(k)
-	k.nreq = len(wire.DeviceFeature{Argsz: uint32(wire.DeviceFeatureLen + max(n, len(data))), Flags: f}.Append(k.req[:0]))
+	k.nreq = len(wire.DeviceFeature{Argsz: uint32(wire.DeviceFeatureLen + max(n, len(data))), Flags: f}.Append(k.req()[:0]))
 	k.body = data
 	k.nrep, k.data = wire.DeviceFeatureLen, make([]byte, n)
 	err := c.roundTrip(ctx, k)
@@ -114,7 +114,7 @@ func (c *Client) ReadMigration(ctx context.Context, p []byte) (int, error) {
 	p = p[:min(len(p), c.caps.MaxDataXfer)]
 	k := c.calls.get(wire.CmdMigDataRead)
 	defer c.calls.put(k)
-	k.nreq = len(wire.MigData{Argsz: uint32(wire.MigDataLen + len(p)), Size: uint32(len(p))}.Append(k.req[:0]))
+	k.nreq = len(wire.MigData{Argsz: uint32(wire.MigDataLen + len(p)), Size: uint32(len(p))}.Append(k.req()[:0]))
 	k.nrep, k.data = wire.MigDataLen, p
 	err := c.roundTrip(ctx, k)
 	var m wire.MigData
@@ -153,7 +153,7 @@ func (c *Client) WriteMigration(ctx context.Context, p []byte) error {
 func (c *Client) writeMigration(ctx context.Context, p []byte) error {
 	k := c.calls.get(wire.CmdMigDataWrite)
 	defer c.calls.put(k)
-	k.nreq = len(wire.MigData{Argsz: uint32(wire.MigDataLen + len(p)), Size: uint32(len(p))}.Append(k.req[:0]))
+	k.nreq = len(wire.MigData{Argsz: uint32(wire.MigDataLen + len(p)), Size: uint32(len(p))}.Append(k.req()[:0]))
 	k.body = p
 	if err := c.roundTrip(ctx, k); err != nil {
 		return err

@@ -60,7 +60,7 @@ func (c *Client) regionInfo(ctx context.Context, region int) (*mdev.RegionInfo, 
 func (c *Client) regionInfoOnce(ctx context.Context, region uint32, room int) (info wire.RegionInfo, caps []byte, fds []int, err error) {
 	k := c.calls.get(wire.CmdRegionInfo)
 	defer c.calls.put(k)
-	k.nreq = len(wire.RegionInfo{Argsz: uint32(room), Index: region}.Append(k.req[:0]))
+	k.nreq = len(wire.RegionInfo{Argsz: uint32(room), Index: region}.Append(k.req()[:0]))
 	k.nrep, k.data, k.files = wire.RegionInfoLen, make([]byte, room-wire.RegionInfoLen), true
 	err = c.roundTrip(ctx, k)
 	if err == nil {
@@ -209,7 +209,7 @@ func (c *Client) regionIOFDs(ctx context.Context, region int) ([]IOFD, error) {
 func (c *Client) regionIOFDsOnce(ctx context.Context, region uint32, room int) (f wire.IOFDs, entries []byte, fds []int, err error) {
 	k := c.calls.get(wire.CmdRegionIOFDs)
 	defer c.calls.put(k)
-	k.nreq = len(wire.IOFDs{Argsz: uint32(room), Index: region}.Append(k.req[:0]))
+	k.nreq = len(wire.IOFDs{Argsz: uint32(room), Index: region}.Append(k.req()[:0]))
 	k.nrep, k.data, k.files = wire.IOFDsLen, make([]byte, room-wire.IOFDsLen), true
 	err = c.roundTrip(ctx, k)
 	if err == nil {

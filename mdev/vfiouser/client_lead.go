@@ -15,10 +15,9 @@ import (
 // lead receives for all until the reply of k is here. It fails when the time
 // is over; a connection that is lost ends k by itself. Precondition: the
 // caller leads. It does not any more afterwards.
-func (c *Client) lead(l callLimit, k *clientCall) error {
+func (c *Client) lead(l *callLimit, k *clientCall) error {
 	defer c.calls.leave()
-	// A short time needs a finer clock than that of the socket.
-	fine := time.Until(l.at) < slice
+	fine := l.fine // a short time needs a finer clock than that of the socket
 	for n := 0; ; n++ {
 		if k.done() && !c.in.whole() {
 			return nil
@@ -38,17 +37,17 @@ func (c *Client) lead(l callLimit, k *clientCall) error {
 			if err := l.passed(); err != nil {
 				return err
 			}
-			fine = time.Until(l.at) < slice
+			fine = l.left() < slice
 		}
 	}
 }
 
 // waitInput waits for something to receive until the time is over.
-func (c *Client) waitInput(l callLimit) error {
+func (c *Client) waitInput(l *callLimit) error {
 	if c.in.whole() {
 		return nil
 	}
-	_, err := pollFD(c.conn.fd, unix.POLLIN, max(time.Until(l.at), 0))
+	_, err := pollFD(c.conn.fd, unix.POLLIN, l.left())
 	if err == nil {
 		err = l.passed()
 	}
@@ -102,17 +101,21 @@ func (b *inbox) ended(progress bool, err error) (bool, error) {
 // admit is the size of the message that h begins, if there may be one of that
 // size: no more is ever allocated than was asked for.
 func (c *Client) admit(h wire.Header) (int, error) {
+	switch {
+	case h.Flags.Type() > wire.TypeReply:
+		return 0, fmt.Errorf("%v: neither command nor reply: %w", h, errFraming)
+	case h.Size >= wire.HeaderLen && h.Size <= keepBody:
+		// It fits the buffer. If it is too long, whoever handles it will say so.
+		return int(h.Size), nil
+	}
 	most := 0
 	switch h.Flags.Type() {
 	case wire.TypeCommand:
 		most = wire.HeaderLen + wire.DMAAccessLen + c.cfg.MaxDataXfer
 	case wire.TypeReply:
 		most = c.calls.room(h.ID)
-	default:
-		return 0, fmt.Errorf("%v: neither command nor reply: %w", h, errFraming)
 	}
-	// A longer message that fits the buffer is refused by whoever handles it.
-	if h.Size < wire.HeaderLen || uint64(h.Size) > uint64(max(most, keepBody)) {
+	if h.Size < wire.HeaderLen || uint64(h.Size) > uint64(most) {
 		return 0, fmt.Errorf("%v: size is not between %d and %d: %w", h, wire.HeaderLen, most, errFraming)
 	}
 	return int(h.Size), nil

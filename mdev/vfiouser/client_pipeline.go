@@ -25,6 +25,7 @@ import (
 type Pipeline struct {
 	c   *Client
 	ctx context.Context
+	l   callLimit
 	out []byte        // messages that are not yet sent
 	set []*clientCall // those of them that get a reply
 	ops []pipelined   // commands whose reply has not been looked at, oldest first
@@ -153,7 +154,7 @@ func (p *Pipeline) add(op pipelined) {
 	if err == nil {
 		if len(k.send) > 0 {
 			if err = p.flush(); err == nil {
-				err = p.c.transmit(p.c.limit(p.ctx), k.message(0), k.send, false)
+				err = p.c.transmit(p.limit(), k.message(0), k.send, false)
 			}
 		} else {
 			err = p.collect(k.message(0), k)
@@ -184,7 +185,7 @@ func (p *Pipeline) collect(m pieces, k *clientCall) error {
 		}
 	}
 	if m.len() > pipelineBytes {
-		return p.c.transmit(p.c.limit(p.ctx), m, nil, false)
+		return p.c.transmit(p.limit(), m, nil, false)
 	}
 	for _, b := range m {
 		p.out = append(p.out, b...)
@@ -200,7 +201,7 @@ func (p *Pipeline) flush() error {
 	if len(p.out) == 0 {
 		return nil
 	}
-	err := p.c.transmit(p.c.limit(p.ctx), pieces{p.out}, nil, false)
+	err := p.c.transmit(p.limit(), pieces{p.out}, nil, false)
 	if err != nil {
 		for _, k := range p.set {
 			p.c.calls.end(k, err)
@@ -235,7 +236,7 @@ func (p *Pipeline) wait(left int) {
 	n := max(len(p.ops)-left, 0)
 	for i := range p.ops[:n] {
 		op := &p.ops[i]
-		err := p.c.finish(p.c.limit(p.ctx), op.k)
+		err := p.c.finish(p.limit(), op.k)
 		if err == nil {
 			err = op.check(op.k)
 		}
@@ -250,6 +251,12 @@ func (p *Pipeline) wait(left int) {
 	rest := copy(p.ops, p.ops[n:])
 	clear(p.ops[rest:])
 	p.ops = p.ops[:rest]
+}
+
+// limit is how long what begins now may take.
+func (p *Pipeline) limit() *callLimit {
+	p.l = p.c.limit(p.ctx)
+	return &p.l
 }
 
 // failed notes the error of a command, if it is one and the first.

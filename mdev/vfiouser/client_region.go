@@ -110,7 +110,7 @@ func (c *Client) post(ctx context.Context, k *clientCall) error {
 	if err := c.calls.post(k); err != nil {
 		return err
 	}
-	return c.transmit(l, k.message(wire.NoReply), nil, false)
+	return c.transmit(&l, k.message(wire.NoReply), nil, false)
 }
 
 // regionCall is a command about the bytes p at off of a region.
@@ -119,7 +119,7 @@ func (c *Client) regionCall(cmd wire.Command, region int, off uint64, p []byte) 
 		return nil, fmt.Errorf("region %d: %w", region, errs.ErrInvalid)
 	}
 	k := c.calls.get(cmd)
-	wire.RegionAccess{Offset: off, Region: uint32(region), Count: uint32(len(p))}.Put((*[wire.RegionAccessLen]byte)(k.req[:]))
+	wire.RegionAccess{Offset: off, Region: uint32(region), Count: uint32(len(p))}.Put((*[wire.RegionAccessLen]byte)(k.req()))
 	k.nreq, k.nrep = wire.RegionAccessLen, wire.RegionAccessLen
 	return k, nil
 }

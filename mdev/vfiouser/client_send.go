@@ -4,7 +4,6 @@ package vfiouser
 
 import (
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,7 +32,7 @@ func (p *pieces) advance(n int) {
 // wants to be rid of its replies first would wait for us as we for it. In
 // place of that the sender receives, if nobody else does. leads says that the
 // caller does already, and has no hands free.
-func (c *Client) transmit(l callLimit, p pieces, fds []int, leads bool) error {
+func (c *Client) transmit(l *callLimit, p pieces, fds []int, leads bool) error {
 	cn := c.conn
 	for {
 		cn.sendMu.Lock()
@@ -63,7 +62,7 @@ func (c *Client) transmit(l callLimit, p pieces, fds []int, leads bool) error {
 
 // transmitRest sends what is left of a message. An error loses the connection:
 // the stream ends in the middle of it. Precondition: sendMu is held.
-func (c *Client) transmitRest(l callLimit, p pieces, leads bool) error {
+func (c *Client) transmitRest(l *callLimit, p pieces, leads bool) error {
 	cn := c.conn
 	cn.setRights(nil) // they went with the first byte
 	for p.len() > 0 {
@@ -88,18 +87,28 @@ var errFull = fmt.Errorf("send: %w", unix.EAGAIN)
 // trySend sends as much of p as fits, and what setRights said. Precondition:
 // sendMu is held.
 func (c *conn) trySend(p *pieces) (int, error) {
-	n := 0
-	for _, b := range p {
-		if len(b) > 0 {
-			setIovec(&c.siov[n], b)
-			n++
+	const flags = unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT
+	simple := len(p[1])+len(p[2]) == 0 && c.sm.Control == nil && len(p[0]) > 0
+	if !simple {
+		n := 0
+		for _, b := range p {
+			if len(b) > 0 {
+				setIovec(&c.siov[n], b)
+				n++
+			}
 		}
+		c.sm.Iov = &c.siov[0]
+		c.sm.SetIovlen(n)
+		defer clear(c.siov[:]) // keep nothing of the caller's
 	}
-	c.sm.Iov = &c.siov[0]
-	c.sm.SetIovlen(n)
-	defer clear(c.siov[:]) // keep nothing of the caller's
 	for {
-		sent, errno := sendmsg(c.fd, &c.sm, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		var sent int
+		var errno unix.Errno
+		if simple { // a call that is given no more than it needs
+			sent, errno = sendto(c.fd, p[0], flags)
+		} else {
+			sent, errno = sendmsg(c.fd, &c.sm, flags)
+		}
 		switch errno {
 		case unix.EINTR:
 			continue
@@ -118,7 +127,7 @@ func (c *conn) trySend(p *pieces) (int, error) {
 // it receives in the meantime, if nobody does. Where commands of the server's
 // cannot be answered because a message is half sent (whole is false), they are
 // left alone until drain.
-func (c *Client) waitOutput(l callLimit, leads, whole bool) error {
+func (c *Client) waitOutput(l *callLimit, leads, whole bool) error {
 	if err := l.passed(); err != nil {
 		return err
 	}
@@ -132,7 +141,7 @@ func (c *Client) waitOutput(l callLimit, leads, whole bool) error {
 	if whole || !ok || h.Flags.Type() != wire.TypeCommand {
 		events |= unix.POLLIN
 	}
-	got, err := pollFD(c.conn.fd, events, min(slice, max(time.Until(l.at), 0)))
+	got, err := pollFD(c.conn.fd, events, min(slice, l.left()))
 	if err != nil || got&events&unix.POLLIN == 0 {
 		return err
 	}

@@ -43,7 +43,8 @@ func (c *Client) serve(in *inbox, h wire.Header, body []byte) error {
 	p := pieces{in.head[:], head, data}
 	r.Size = uint32(p.len())
 	r.Put(&in.head)
-	return c.transmit(callLimit{context.Background(), time.Now().Add(c.cfg.Timeout)}, p, nil, true)
+	l := c.limit(context.Background())
+	return c.transmit(&l, p, nil, true)
 }
 
 // access does the access to memory that a command of the server's asks for.
