@@ -40,3 +40,14 @@ func TestRescueTakesOnlyAFullCounter(t *testing.T) {
 	require.Zero(t, fds.n.Load())
 	require.False(t, l.get(), "gone")
 }
+
+// A watched eventfd may be blocking, and its client may have read it first.
+func TestDrainDoesNotBlock(t *testing.T) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC) // blocking
+	require.NoError(t, err)
+	defer closeFD(fd)
+	require.False(t, drainEventFD(fd))
+	require.True(t, signalEventFD(fd, false))
+	require.True(t, drainEventFD(fd))
+	require.False(t, drainEventFD(fd))
+}

@@ -144,7 +144,9 @@ func (e *EventFD) take(wait time.Duration) uint64 {
 			return 0
 		}
 		var b [8]byte
-		if _, err := unix.Read(e.fd, b[:]); err != nil {
+		if _, err := unix.Read(e.fd, b[:]); err == unix.EAGAIN {
+			continue // somebody else took it
+		} else if err != nil {
 			e.t.Fatalf("eventfd: %v", err)
 		}
 		return binary.NativeEndian.Uint64(b[:])
