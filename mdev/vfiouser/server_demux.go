@@ -82,7 +82,8 @@ func newDemux(c *conn, serves bool, cfg *ServerConfig) *demux {
 }
 
 // next is the next command, received into own if nobody has received it yet.
-// It is for the serving goroutine.
+// With an error it returns own if that is the message that made it, or nil. It
+// is for the serving goroutine.
 func (d *demux) next(own *message) (*message, error) {
 	d.mu.Lock()
 	for {
@@ -97,7 +98,7 @@ func (d *demux) next(own *message) (*message, error) {
 		}
 		if d.err != nil {
 			d.mu.Unlock()
-			return own, d.err
+			return nil, d.err
 		}
 		if !d.reading {
 			break

@@ -360,6 +360,26 @@ func TestDMAEndsWithClient(t *testing.T) {
 	}
 }
 
+// TestFramingLostWhileBusy: what ends the connection while a command waits is
+// not answered in the command's name.
+func TestFramingLostWhileBusy(t *testing.T) {
+	r := negotiated(t, &ServerConfig{Log: discard})
+	require.Zero(t, r.mapNothing(0x10000, 0x1000, 3))
+	done := r.startDMA(0x10000, make([]byte, 4), false)
+	r.next()
+	r.write(frame(100, wire.CmdDMAUnmap, 0, wire.DMAUnmap{Argsz: 24, Address: 0x10000, Size: 0x1000}.Append(nil)))
+	fds := make([]int, 17)
+	for i := range fds {
+		fds[i] = memFile(t, 0)
+	}
+	r.write(frame(101, wire.CmdDeviceReset, 0, nil), fds...)
+	require.Error(t, <-done)
+	h, _, _ := r.next()
+	require.Equal(t, wire.Header{ID: 100, Command: wire.CmdDMAUnmap, Size: 40, Flags: wire.TypeReply}, h)
+	r.eof()
+	require.ErrorIs(t, r.wait(), errTruncated)
+}
+
 // demuxer is a client that receives on a goroutine of its own: replies go to a
 // channel, commands are answered from memory, in an order of its own.
 type demuxer struct {

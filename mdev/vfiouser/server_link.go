@@ -62,10 +62,10 @@ func (l *link) run() error {
 		m, err := l.main.next(&own)
 		if err == nil {
 			err = l.handle(m)
-		} else if errors.Is(err, errFraming) && own.Size != 0 {
+		} else if m != nil && m.Size != 0 && errors.Is(err, errFraming) {
 			// Whoever wrote this may want to know; what follows it cannot be
 			// read any more.
-			l.lastWords(&own.Header)
+			l.lastWords(&m.Header)
 		}
 		switch {
 		case err == nil:
