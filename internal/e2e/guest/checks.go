@@ -605,12 +605,15 @@ func resets(t *reporter, d *driver) {
 		}
 		return again()
 	})
-	for name, reset := range map[string]func() error{
+	for _, how := range []struct {
+		name  string
+		reset func() error
+	}{
 		// The kernel takes bus mastering away first, and waits.
-		"reset/while-busy":     func() error { return errors.Join(d.disarm(), d.reset()) },
-		"reset/bit-while-busy": func() error { return resetByHand(d) },
+		{"reset/while-busy", func() error { return errors.Join(d.disarm(), d.reset()) }},
+		{"reset/bit-while-busy", func() error { return resetByHand(d) }},
 	} {
-		t.check(name, func() error {
+		t.check(how.name, func() error {
 			b, err := d.buffer(hugePageSize)
 			if err != nil {
 				return err
@@ -622,7 +625,7 @@ func resets(t *reporter, d *driver) {
 				d.regs.write32(regLength, longest)
 				d.regs.write32(regDoorbell, doCopy)
 			}
-			if err := reset(); err != nil {
+			if err := how.reset(); err != nil {
 				return err
 			}
 			clear(b.mem[longest:])
