@@ -434,8 +434,7 @@ func TestClientTimeout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			leaves(t)
-			var c *Client
-			c = scripted(t, &ClientConfig{Timeout: 100 * time.Millisecond}, func(p *rawPeer) { server(p, p.expect(wire.CmdRegionRead)) })
+			c := scripted(t, &ClientConfig{Timeout: 100 * time.Millisecond}, func(p *rawPeer) { server(p, p.expect(wire.CmdRegionRead)) })
 			begun := time.Now()
 			err := c.Read(context.Background(), 0, 0, make([]byte, 4))
 			require.ErrorIs(t, err, errs.ErrDeadline)
@@ -795,4 +794,59 @@ func TestClientReadMigrationEnd(t *testing.T) {
 	n, err = c.ReadMigration(bg(t), b)
 	require.Equal(t, io.EOF, err)
 	require.Zero(t, n)
+}
+
+// The server may be done with its own socket before the other; one that is out
+// of step there ends the connection, since its commands are lost.
+func TestClientTwinEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		send []byte
+		lost bool
+	}{
+		{"closed", nil, false},
+		{"a reply to nothing", wire.Header{Command: wire.CmdDMARead, Size: 16, Flags: wire.TypeReply}.Append(nil), true},
+		{"a size that cannot be", wire.Header{Command: wire.CmdDMARead, Size: 3}.Append(nil), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			leaves(t)
+			p, fd := rawPair(t)
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			wg.Go(func() {
+				a, b := socketPair(t)
+				twin := newRawPeer(t, a)
+				p.reply(p.expect(wire.CmdVersion), versionBody(0, 0, `{"capabilities":{"twin_socket":{"supported":true,"fd_index":0}}}`), b)
+				unix.Close(b)
+				_ = twin.tryWrite(tt.send)
+				twin.close()
+				echo(p)
+			})
+			c, err := NewClient(bg(t), fd, &ClientConfig{TwinSocket: true})
+			require.NoError(t, err)
+			defer c.Close()
+			if tt.lost {
+				<-c.Done()
+				require.ErrorIs(t, c.Err(), errFraming)
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+			require.NoError(t, c.Read(bg(t), 0, 0, make([]byte, 4)))
+			require.NoError(t, c.Err())
+		})
+	}
+}
+
+// A client that nobody uses costs nothing: no thread of it wakes up.
+func TestClientIdle(t *testing.T) {
+	c := scripted(t, nil, echo)
+	require.NoError(t, c.Read(bg(t), 0, 0, make([]byte, 4)))
+	time.Sleep(20 * time.Millisecond)
+	var before, after unix.Rusage
+	require.NoError(t, unix.Getrusage(unix.RUSAGE_SELF, &before))
+	time.Sleep(200 * time.Millisecond)
+	require.NoError(t, unix.Getrusage(unix.RUSAGE_SELF, &after))
+	// The runtime itself wakes now and then; a client that looked every
+	// millisecond would have 200 switches.
+	require.Less(t, after.Nvcsw-before.Nvcsw, int64(150))
 }
