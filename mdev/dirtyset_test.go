@@ -15,7 +15,7 @@ func TestDirtySetAgainstABitmap(t *testing.T) {
 		var d dirtySet
 		var model [256]bool
 		rng := rand.New(rand.NewPCG(1, 2))
-		for step := range 20_000 {
+		for step := range 5_000 {
 			from := rng.IntN(256)
 			n := 1 + rng.IntN(min(256-from, 40))
 			r := addr.MustRange(base+addr.IOVA(from), addr.Len(n))

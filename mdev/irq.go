@@ -35,6 +35,7 @@ type IRQs struct {
 	fds       *fdCount
 	watcher   func() (*watcher, error)
 	fault     *fault.Points
+	guard     irqGuard
 
 	held  atomic.Bool // the device is quiesced
 	stray atomic.Uint64
@@ -79,6 +80,7 @@ func newIRQs(info *Info, fds *fdCount, w func() (*watcher, error), f *fault.Poin
 		q.index[i].info = info.IRQs[i]
 		q.index[i].vectors = make([]vector, info.IRQs[i].Count)
 	}
+	q.guard.init(q.letOut)
 	return q
 }
 
@@ -131,8 +133,7 @@ func (q *IRQs) raise(ix *irqIndex, v *vector) {
 	if l := v.lineInUse(); l != nil {
 		// hold waits for lines in use after it said so.
 		if ix.info.Flags&IRQAutoMasked == 0 && v.state.Load()&stMasked == 0 && !q.held.Load() {
-			v.count(l.signal())
-			l.put()
+			q.signal(v, l)
 			return
 		}
 		l.put()
@@ -171,8 +172,7 @@ func (q *IRQs) kick(ix *irqIndex, v *vector) {
 			return
 		}
 		if v.state.CompareAndSwap(s, s&^stPending|next) {
-			v.count(l.signal())
-			l.put()
+			q.signal(v, l)
 			return
 		}
 		l.put()
@@ -180,12 +180,24 @@ func (q *IRQs) kick(ix *irqIndex, v *vector) {
 }
 
 // loopback signals a vector for the VMM, whatever state it is in.
-func (v *vector) loopback() {
+func (q *IRQs) loopback(v *vector) {
 	if l := v.lineInUse(); l != nil {
 		v.raised.Add(1)
-		v.count(l.signal())
-		l.put()
+		q.signal(v, l)
 	}
+}
+
+// signal tells whom l leads to, and puts it.
+func (q *IRQs) signal(v *vector, l *line) {
+	if l.fn == nil {
+		q.guard.watch()
+	}
+	if l.signal() {
+		v.signalled.Add(1)
+	} else {
+		v.lost.Add(1)
+	}
+	l.put()
 }
 
 // lineInUse is where v leads, to be put afterwards; nil when it is not armed.
@@ -196,14 +208,6 @@ func (v *vector) lineInUse() *line {
 			return l
 		}
 		// It was replaced since; the table has another one.
-	}
-}
-
-func (v *vector) count(told bool) {
-	if told {
-		v.signalled.Add(1)
-	} else {
-		v.lost.Add(1)
 	}
 }
 
@@ -353,6 +357,7 @@ func (q *IRQs) close() {
 	}
 	q.mu.Unlock()
 	q.dispose(lines, watches)
+	q.guard.close()
 }
 
 // dispose ends what is in no table any more. No lock is held: it waits for

@@ -197,7 +197,7 @@ func (q *IRQs) act(ix *irqIndex, vs []vector, action IRQSetFlags, bools []byte) 
 		switch {
 		case len(bools) != 0 && bools[i] == 0:
 		case action == ActionTrigger:
-			v.loopback()
+			q.loopback(v)
 		case action == ActionMask:
 			v.state.Or(stMasked)
 		default:
