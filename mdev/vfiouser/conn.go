@@ -92,6 +92,7 @@ type conn struct {
 	ahead    [window]byte // the start of the next message
 	nahead   int          // how much of it is here
 	aheadFDs []int        // and the files that came with it
+	aheadErr error        // or why there will be no next message
 
 	sendMu  sync.Mutex
 	sm      unix.Msghdr // guarded by sendMu, as all down to scratch

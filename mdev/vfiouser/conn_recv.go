@@ -3,6 +3,7 @@
 package vfiouser
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -33,16 +34,23 @@ func (c *conn) recvMessage(m *message) error {
 	m.fds = append(m.fds[:0], c.aheadFDs...)
 	c.nahead, c.aheadFDs = 0, c.aheadFDs[:0]
 	m.Header = wire.Header{}
+	if c.aheadErr != nil {
+		return c.aheadErr
+	}
 
 	size, kept := wire.HeaderLen, 0
+	var truncated error // what the last receive made of the files
 	for known := false; have < size || !known; {
 		if have < size {
+			if truncated != nil {
+				return truncated
+			}
 			kept = len(m.fds)
 			n, err := c.receive(m, m.head[have:], nil, have == 0)
-			if err != nil {
+			if err != nil && err != errTruncated {
 				return err
 			}
-			have += n
+			have, truncated = have+n, err
 			continue
 		}
 		known = true
@@ -54,22 +62,28 @@ func (c *conn) recvMessage(m *message) error {
 			return fmt.Errorf("%v: more than %d bytes: %w", m.Header, c.cfg.maxMessage, errFraming)
 		}
 		if size = int(m.Size); size > window {
+			if truncated != nil {
+				return truncated
+			}
 			return c.recvBody(m, have)
 		}
 	}
 	if have > size {
 		c.nahead = copy(c.ahead[:], m.head[size:have])
-		c.postpone(m, kept)
+		c.postpone(m, kept, truncated)
+		truncated = nil
 	}
 	m.body = m.head[wire.HeaderLen:size]
 	m.room(0)
-	return c.checkFDs(m)
+	return cmp.Or(truncated, c.checkFDs(m))
 }
 
 // postpone gives the files that the last receive brought, and before which m
 // had kept, to the next message, of which it brought bytes as well: see window.
-func (c *conn) postpone(m *message, kept int) {
+// So with what was wrong with them: m is whole, and good.
+func (c *conn) postpone(m *message, kept int, err error) {
 	c.aheadFDs, m.fds = append(c.aheadFDs, m.fds[kept:]...), m.fds[:kept]
+	c.aheadErr = err
 }
 
 // checkFDs refuses more files than a message may have, by way of several
@@ -90,14 +104,15 @@ func (c *conn) recvBody(m *message, have int) error {
 	for got := copy(m.body, m.head[wire.HeaderLen:have]); got < len(m.body); {
 		kept := len(m.fds)
 		n, err := c.receive(m, m.body[got:], c.ahead[:], false)
-		if err != nil {
+		if err != nil && err != errTruncated {
 			return err
 		}
 		if got += n; got > len(m.body) {
 			c.nahead = got - len(m.body)
-			c.postpone(m, kept)
+			c.postpone(m, kept, err)
+			err = nil
 		}
-		if err := c.checkFDs(m); err != nil {
+		if err := cmp.Or(err, c.checkFDs(m)); err != nil {
 			return err
 		}
 	}
@@ -106,7 +121,7 @@ func (c *conn) recvBody(m *message, have int) error {
 
 // receive receives at least one byte into p and, behind it, q, and adds the
 // files that come along to those of m. idle says that it may take for ever: no
-// byte of a message has come yet.
+// byte of a message has come yet. With errTruncated, bytes were received.
 func (c *conn) receive(m *message, p, q []byte, idle bool) (int, error) {
 	if !idle {
 		if err := c.checkTime(); err != nil {
@@ -117,11 +132,9 @@ func (c *conn) receive(m *message, p, q []byte, idle bool) (int, error) {
 		n, errno := c.receiveOnce(p, q)
 		switch errno {
 		case 0:
-			if err := c.takeControl(m, len(m.fds)+c.cfg.maxFDs); err != nil {
-				return 0, err
-			}
+			err := c.takeControl(m, len(m.fds)+c.cfg.maxFDs)
 			if n > 0 {
-				return n, nil
+				return n, err
 			}
 			if idle {
 				return 0, io.EOF
