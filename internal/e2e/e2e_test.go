@@ -13,7 +13,8 @@ import (
 // How much of a thing is much.
 const (
 	postedWrites = 20000
-	orderWrites  = 400 // that the same check makes besides
+	orderWrites  = 400  // that the same check makes besides
+	memoryWords  = 1024 // of BAR 2 that are written and read
 	manyPages    = 3000
 	hotPlugs     = 3
 )
@@ -46,7 +47,7 @@ func files(t *testing.T, k *kit, s *server) int {
 	m.plug(s.socket)
 	m.check("identity")
 	m.check("registers")
-	m.check("memory")
+	memory(m, s)
 	m.check("interrupts")
 	burst(m, s)
 	m.check("dma")
@@ -87,7 +88,7 @@ func messagesIOMMU(t *testing.T, k *kit, s *server) int {
 		options: map[string]any{"x-send-queued": true},
 	})
 	m.check("fresh")
-	m.check("memory")
+	memory(m, s)
 	m.check("interrupts")
 	burst(m, s)
 	m.check("dma")
@@ -107,7 +108,7 @@ func messages(t *testing.T, k *kit, s *server) int {
 	m := k.boot(t, machineConfig{socket: s.socket, noFiles: true})
 	m.check("identity")
 	m.check("registers")
-	m.check("memory")
+	memory(m, s)
 	m.check("interrupts")
 	burst(m, s)
 	m.check("dma")
@@ -135,7 +136,7 @@ func filesIOMMU(t *testing.T, k *kit, s *server) int {
 	m.check("identity")
 	m.check("fresh")
 	m.check("registers")
-	m.check("memory")
+	memory(m, s)
 	m.check("interrupts")
 	burst(m, s)
 	m.check("dma")
@@ -163,22 +164,49 @@ func filesIOMMU(t *testing.T, k *kit, s *server) int {
 	return m.checks
 }
 
-// burst has the guest write one register many times, and counts on the server's
-// side: each write arrives once, posted or not, queued or not.
+// told is by how much a number of the server's grew while f ran.
+func (s *server) told(m *machine, f func(), name string, labels ...string) int {
+	m.t.Helper()
+	now := func() int {
+		all, err := s.tells()
+		require.NoError(m.t, err)
+		return all.sum(name, labels...)
+	}
+	before := now()
+	f()
+	return now() - before
+}
+
+// memory has the guest use BAR 2. Where that is mapped the server sees nothing
+// of it, else every access.
+func memory(m *machine, s *server) {
+	m.t.Helper()
+	n := s.told(m, func() { m.check("memory") }, accesses, `region="memory"`)
+	var err error
+	if (n == 0) != s.mapped || n != 0 && n < 2*memoryWords {
+		err = fmt.Errorf("%d accesses came to the server, mapped: %v", n, s.mapped)
+	}
+	m.pass("server/memory", err)
+}
+
+// burst has the guest write one register many times. On the server's side each
+// write arrives once; where writes are posted, none but a few are answered.
 func burst(m *machine, s *server) {
 	m.t.Helper()
-	written := func() int {
-		now, err := s.tells()
-		require.NoError(m.t, err)
-		return now.sum(accesses, `region="registers"`, `op="write"`)
-	}
-	before := written()
-	m.check("burst", postedWrites)
+	var n int
+	answered := s.told(m, func() {
+		n = s.told(m, func() { m.check("burst", postedWrites) }, accesses, `region="registers"`, `op="write"`)
+	}, sent, `direction="out"`) / answerSize
 	var err error
-	if n := written() - before; n != postedWrites+orderWrites {
+	if n != postedWrites+orderWrites {
 		err = fmt.Errorf("%d writes arrived, not %d", n, postedWrites+orderWrites)
 	}
 	m.pass("server/writes", err)
+	err = nil
+	if (answered < postedWrites) == s.mapped {
+		err = fmt.Errorf("about %d answers to %d writes, BAR 2 mapped: %v", answered, n, s.mapped)
+	}
+	m.pass("server/posted", err)
 }
 
 // manyMaps has the guest map thousands of single pages, and counts them on the

@@ -18,11 +18,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// answerSize is the length of the answer to a write: header and region access.
+const answerSize = 32
+
 // A server is an mdev serve with one demo device.
 type server struct {
 	*process
 	socket string // where machines attach
 	http   string // where it tells what it holds
+	mapped bool   // BAR 2 can be mapped, and then QEMU posts no writes
 
 	// Before the first client:
 	opened     map[string]string // files
@@ -36,6 +40,7 @@ const (
 	mappings   = "mdev_mappings"
 	leases     = "mdev_leases"
 	accesses   = "mdev_region_accesses_total"
+	sent       = "mdev_protocol_bytes_total"
 	goroutines = "go_goroutines"
 )
 
@@ -45,7 +50,7 @@ func (k *kit) newServer(t *testing.T, attrs ...string) *server {
 	dir, err := os.MkdirTemp("", "e2e")
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	s := &server{socket: filepath.Join(dir, "device"), http: freeAddress(t)}
+	s := &server{socket: filepath.Join(dir, "device"), http: freeAddress(t), mapped: slices.Contains(attrs, mapped)}
 	args := []string{"serve", "--type", "demo", "--socket-path", s.socket, "--http", s.http}
 	for _, a := range attrs {
 		args = append(args, "--attr", a)
