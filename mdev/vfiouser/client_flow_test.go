@@ -93,6 +93,8 @@ func TestClientConcurrentWithDMA(t *testing.T) {
 		var mu sync.Mutex // of the sending side
 		var wg sync.WaitGroup
 		answers := make(chan rawMsg, 1)
+		mapping := p.expect(wire.CmdDMAMap) // from here on there is memory
+		p.reply(mapping, nil)
 		wg.Go(func() {
 			for id := uint16(0); ; id++ {
 				select {
@@ -111,7 +113,7 @@ func TestClientConcurrentWithDMA(t *testing.T) {
 					if !ok {
 						return
 					}
-					if m.ID != id || string(m.body[16:]) != "softmdev" {
+					if m.ID != id || len(m.body) != 24 || string(m.body[16:]) != "softmdev" {
 						t.Errorf("answer %v %q", m.Header, m.body)
 					}
 				case <-time.After(5 * time.Second):
@@ -129,16 +131,9 @@ func TestClientConcurrentWithDMA(t *testing.T) {
 				answers <- m
 				continue
 			}
-			body := m.body
-			switch m.Command {
-			case wire.CmdRegionRead:
-				a := wire.DecodeRegionAccess((*[16]byte)(m.body))
-				body = append(body, echoed(a.Offset, int(a.Count))...)
-			case wire.CmdDMAMap:
-				body = nil
-			}
+			a := wire.DecodeRegionAccess((*[16]byte)(m.body))
 			mu.Lock()
-			err = p.tryWrite(frame(m.ID, m.Command, wire.TypeReply, body))
+			err = p.tryWrite(frame(m.ID, m.Command, wire.TypeReply, append(m.body, echoed(a.Offset, int(a.Count))...)))
 			mu.Unlock()
 			if err != nil {
 				break
@@ -183,24 +178,26 @@ func TestClientGivesWay(t *testing.T) {
 	})
 	require.NoError(t, unix.SetsockoptInt(c.conn.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096))
 	p := c.Pipeline(bg(t))
-	bufs := make([][]byte, n)
+	bufs, zeros := make([][]byte, n), make([]byte, 512)
 	for i := range bufs {
 		bufs[i] = make([]byte, 512)
 		p.Read(0, uint64(i), bufs[i])
-		p.Write(0, uint64(i), bufs[i])
+		p.Write(0, uint64(i), zeros)
 	}
 	require.NoError(t, p.Wait())
 	for i, b := range bufs {
 		require.Equal(t, echoed(uint64(i), len(b)), b)
 	}
 	// Messages larger than the socket holds, half sent while replies wait.
-	large := make([]byte, 1<<20)
-	for range 4 {
-		p.Read(0, 1, large[:1000])
+	large, back := make([]byte, 1<<20), make([]byte, 4000)
+	for i := range uint64(4) {
+		p.Read(0, i, back[i*1000:][:1000])
 		p.Write(0, 0, large)
 	}
 	require.NoError(t, p.Wait())
-	require.Equal(t, echoed(1, 1000), large[:1000])
+	for i := range uint64(4) {
+		require.Equal(t, echoed(i, 1000), back[i*1000:][:1000])
+	}
 }
 
 // A server that never takes the rest of a message: the connection is lost when
