@@ -10,15 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/softmdev/softmdev/mdev"
-	"github.com/softmdev/softmdev/mdev/mdevtest"
 	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
 )
 
 // benchServer serves a device to a raw client, which has negotiated.
 func benchServer(b *testing.B) *socketEnd {
 	b.Helper()
-	s, err := NewServer(OpenDevice(mdevtest.NewDevice(&mdev.Info{API: mdev.APIPCI, Regions: make([]mdev.RegionInfo, 9), IRQs: make([]mdev.IRQInfo, 5)})), nil)
+	s, err := NewServer(OpenDevice(newRigDevice(b)), nil)
 	require.NoError(b, err)
 	x, y := socketPair(b)
 	served := make(chan error, 1)
@@ -112,4 +110,48 @@ func BenchmarkPostedWrite4(b *testing.B) {
 		}
 	}
 	exchange(b, p.fd, fence, reply)
+}
+
+// BenchmarkMapUnmap maps and unmaps 64 KiB of a file, in a pipeline of 32. An
+// operation is one message.
+func BenchmarkMapUnmap(b *testing.B) {
+	p := benchServer(b)
+	fd := memFile(b, 1<<20)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	m := wire.DMAMap{Argsz: 32, Flags: 3, Address: 0, Size: 64 << 10}
+	u := wire.DMAUnmap{Argsz: 24, Address: 0, Size: 64 << 10}
+	requests := [2][]byte{frame(1, wire.CmdDMAMap, 0, m.Append(nil)), frame(1, wire.CmdDMAUnmap, 0, u.Append(nil))}
+	sizes := [2]int{16, 40}
+	const depth = 32
+	sink := make([]byte, 4096)
+	receive := func(n int) {
+		for n > 0 {
+			k, err := unix.Read(p.fd, sink[:min(n, len(sink))])
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil || k == 0 {
+				b.Fatal(k, err)
+			}
+			n -= k
+		}
+	}
+	b.ReportAllocs()
+	sent, taken := 0, 0
+	for b.Loop() {
+		var err error
+		if sent%2 == 0 {
+			err = unix.Sendmsg(p.fd, requests[0], unix.UnixRights(fd), nil, 0)
+		} else {
+			_, err = unix.Write(p.fd, requests[1])
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		if sent++; sent-taken == depth {
+			receive(depth / 2 * (sizes[0] + sizes[1]) / 2)
+			taken += depth / 2
+		}
+	}
 }
