@@ -2,9 +2,11 @@ package mdev_test
 
 import (
 	"context"
+	"encoding/binary"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/softmdev/softmdev/mdev"
 	"github.com/softmdev/softmdev/mdev/mdevtest"
@@ -82,6 +84,12 @@ func BenchmarkTrigger(b *testing.B) {
 	require.NoError(b, s.SetIRQs(mdev.IRQRequest{Flags: eventfd | trigger, Index: mdev.IRQMSIX, Count: 3,
 		FDs: []int{v.EventFD().Dup(), v.BlockingEventFD().Dup(), -1}}))
 	require.NoError(b, s.IRQs().Func(mdev.IRQERR, 0, func() {}))
+	b.Run("write(2) alone", func(b *testing.B) {
+		e, one := v.EventFD(), binary.NativeEndian.AppendUint64(nil, 1)
+		for b.Loop() {
+			_, _ = unix.Write(e.FD(), one)
+		}
+	})
 	for _, x := range []struct {
 		name          string
 		index, vector int

@@ -88,4 +88,12 @@ func TestInfoIsChecked(t *testing.T) {
 		require.ErrorIs(t, err, errs.ErrInvalid)
 		require.ErrorContains(t, err, "migration flags 0x7 of a mdev_test.plain")
 	})
+	t.Run("none", func(t *testing.T) {
+		_, err := mdev.Open(t.Context(), undescribed{mdevtest.NewDevice(nil)}, nil)
+		require.ErrorIs(t, err, errs.ErrInvalid)
+	})
 }
+
+type undescribed struct{ *mdevtest.Device }
+
+func (undescribed) Info() *mdev.Info { return nil }

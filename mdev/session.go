@@ -144,6 +144,9 @@ func newSession(dev Device, cfg *SessionConfig) (*Session, error) {
 		shared: cfg.Store != nil,
 		closed: make(chan struct{}),
 	}
+	if s.info == nil {
+		return nil, fmt.Errorf("%s: device without a description: %w", s.name, errs.ErrInvalid)
+	}
 	if err := s.info.check(dev); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.name, err)
 	}
