@@ -441,11 +441,11 @@ func TestRevokeWaitsForHardware(t *testing.T) {
 		r := reach(t, d, w, 0)
 		var stop atomic.Bool
 		var wg sync.WaitGroup
-		for range 3 {
+		for k := range addr.HPA(3) { // each to a place of its own
 			wg.Go(func() {
 				b := make([]byte, 512)
 				for !stop.Load() {
-					_ = d.Write(r.HPA(7), b)
+					_ = d.Write(r.HPA(7)+k*512, b)
 					_ = d.Read(r.HPA(8)+0x100, b)
 				}
 			})
@@ -454,10 +454,10 @@ func TestRevokeWaitsForHardware(t *testing.T) {
 			r.Grant(1<<7|1<<8, addr.Write)
 			r.Revoke(1<<7|1<<8, addr.Write)
 			d.Quiesce()
-			for i := range mem[7<<12 : 7<<12+512] {
+			for i := range 3 * 512 {
 				mem[7<<12+i] = 0xee
 			}
-			for i := range mem[7<<12 : 7<<12+512] {
+			for i := range 3 * 512 {
 				require.Equal(t, byte(0xee), mem[7<<12+i])
 			}
 		}

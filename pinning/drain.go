@@ -88,8 +88,7 @@ func (p *Pinner) Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
 	p.mu.Lock()
 	f := p.refuseLocked(rs)
 	if !p.heldInLocked(f.set) {
-		p.dropLocked(f.set)
-		p.leaveLocked()
+		p.leaveLocked(f.set)
 		return nil
 	}
 	d := &drain{wake: make(chan struct{}, 1)}
@@ -119,8 +118,7 @@ func (p *Pinner) Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
 				p.mu.Unlock()
 				return err
 			}
-			p.dropLocked(f.set)
-			p.leaveLocked()
+			p.leaveLocked(f.set)
 			return nil
 		}
 		p.mu.Unlock()
@@ -131,10 +129,24 @@ func (p *Pinner) Drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
 	}
 }
 
-// leaveLocked unlocks p.mu and waits until hardware is out of everything that
-// was revoked: the lease of a page that is being unmapped may have ended a
-// moment ago, with its Release still waiting for the same.
-func (p *Pinner) leaveLocked() {
+// leaveLocked drops the windows in set, unlocks p.mu and waits until hardware is
+// out of everything that was revoked there: the lease of a page that is being
+// unmapped may have ended a moment ago, with its Release still waiting for the
+// same.
+//
+// Where no window was, no page was held since hardware was waited for last.
+// Then it is not waited for: it may be at a message to the client, which cannot
+// answer while it waits for us.
+func (p *Pinner) leaveLocked(set rangeSet) {
+	used := p.swept
+	for _, r := range set {
+		used = used || p.overlapsLocked(r)
+	}
+	if !used {
+		p.mu.Unlock()
+		return
+	}
+	p.dropLocked(set)
 	var inside []*iommu.Domain
 	for _, o := range p.owners {
 		// Whoever revoked has unlocked p.mu before we locked it.

@@ -36,6 +36,7 @@ type Pinner struct {
 	windows btree.Map[addr.IOVA, *window] // by first address; disjoint
 	books   int                           // size of the windows and their cells, in cells
 	sweepAt int                           // of books
+	swept   bool                          // windows were dropped whose hardware may be inside still; guarded by mu
 	owners  []*Owner
 	closed  bool
 	plain   bool // neither fault points nor locker nor closed: nothing can fail between check and grant

@@ -181,6 +181,7 @@ func (w *window) size() int { return 1 + int(w.frames.Blocks()/16) }
 // called while pages are charged that are not granted yet.
 func (p *Pinner) sweepLocked() {
 	p.dropLocked([]addr.Range[addr.IOVA]{addr.Whole[addr.IOVA]()})
+	p.swept = true
 	p.sweepAt = max(maxBooks, 2*p.books) // what is held costs no sweep each time
 }
 
@@ -223,25 +224,33 @@ type far struct {
 }
 
 func (f *far) ReadAt(b []byte, off int64) (int, error) {
-	r := f.p.borrow()
-	defer f.p.giveBack(r)
-	r.Enter()
-	defer r.Exit()
-	if err := r.Read(f.zero+addr.IOVA(off), b); err != nil {
+	at, err := f.at(off, len(b), addr.Read)
+	if err == nil {
+		err = at.Read(b)
+	}
+	if err != nil {
 		return 0, err
 	}
 	return len(b), nil
 }
 
 func (f *far) WriteAt(b []byte, off int64) (int, error) {
-	r := f.p.borrow()
-	defer f.p.giveBack(r)
-	r.Enter()
-	defer r.Exit()
-	if err := r.Write(f.zero+addr.IOVA(off), b); err != nil {
+	at, err := f.at(off, len(b), addr.Write)
+	if err == nil {
+		err = at.Write(b)
+	}
+	if err != nil {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// at is where the message goes. It is sent outside any section: hardware is in
+// a page that is held, or was a moment ago, and a drain waits for both.
+func (f *far) at(off int64, n int, want addr.Access) (translate.Far, error) {
+	r := f.p.borrow()
+	defer f.p.giveBack(r)
+	return r.Far(f.zero+addr.IOVA(off), addr.Len(n), want)
 }
 
 func (p *Pinner) borrow() *translate.Reader {

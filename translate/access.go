@@ -2,7 +2,6 @@ package translate
 
 import (
 	"errors"
-	"io"
 	"runtime"
 	"sync/atomic"
 
@@ -213,18 +212,10 @@ func (r *Reader) written(id uint32, iova addr.IOVA, n int) {
 	}
 }
 
-// remote moves p by messages. An answer that is short or an error is a fault:
-// the memory cannot be reached.
+// remote moves p by messages.
 func (r *Reader) remote(iova addr.IOVA, run *Run, p []byte, move func(RemoteMemory, []byte, int64) (int, error)) error {
-	off := uint64(run.HVA)
-	if off > 1<<63-1 {
-		return iovaError(uint64(iova), errs.ErrFault)
-	}
-	n, err := move(r.s.entry(run.ID).remote, p, int64(off))
-	if n == len(p) && (err == nil || err == io.EOF) {
-		return nil // io.ReaderAt may say io.EOF beside the last bytes
-	}
-	return iovaError(uint64(iova)+uint64(min(max(n, 0), len(p)-1)), &remoteError{err})
+	f := Far{memory: r.s.entry(run.ID).remote, off: uint64(run.HVA), iova: iova}
+	return f.move(p, move)
 }
 
 // remoteError is errs.ErrFault with the reason of the other side.
