@@ -34,6 +34,8 @@ type demux struct {
 	maxBytes int           // of commands
 	lost     func()        // called when a twin socket is unusable; may be nil
 
+	users sync.WaitGroup // those who are in do
+
 	mu      sync.Mutex
 	reading bool       // somebody is receiving; guarded by mu, as all below
 	err     error      // why nothing more is received
@@ -175,9 +177,14 @@ func (d *demux) failLocked(err error) {
 	}
 }
 
-// close closes the files of commands that nobody will execute. Nobody may be
-// in next.
-func (d *demux) close() {
+// close ends all waiting with err, and when nobody uses the socket any more it
+// closes that, and the files of commands that nobody will execute. Nobody may
+// be in next.
+func (d *demux) close(err error) {
+	d.fail(err)
+	d.c.shutdown()
+	d.users.Wait()
+	d.c.close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range d.queue {
@@ -311,11 +318,13 @@ func (d *demux) begin(command wire.Command, into []byte, n int) (*call, error) {
 	x.id, x.command, x.into, x.count = d.lastID, command, into, uint64(len(into)+n)
 	x.done, x.err = false, nil
 	d.calls[x.id] = x
+	d.users.Add(1) // before d.err is set, or not at all: see close
 	return x, nil
 }
 
 // wait waits for the answer to x, receiving for all while nobody else does.
 func (d *demux) wait(x *call) error {
+	defer d.users.Done()
 	deadline := time.Now().Add(d.timeout)
 	d.mu.Lock()
 	defer d.mu.Unlock()

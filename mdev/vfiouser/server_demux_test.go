@@ -388,6 +388,7 @@ type demuxer struct {
 	mu      sync.Mutex
 	mem     []byte // of the guest at address 0x10000
 	held    []func() error
+	over    bool
 	rnd     *rand.Rand
 }
 
@@ -410,7 +411,12 @@ func newDemuxer(r *rig, on *socketEnd, seed uint64) *demuxer {
 	if on != r.socketEnd {
 		background(r.t, func() { receive(on) })
 	}
-	r.t.Cleanup(func() { r.end() }) // or they receive for ever
+	r.t.Cleanup(func() {
+		r.end() // or they receive for ever
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.over = true
+	})
 	return d
 }
 
@@ -438,7 +444,9 @@ func (d *demuxer) serve(p *socketEnd, h wire.Header, body []byte) error {
 func (d *demuxer) flush() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_ = d.flushLocked()
+	if !d.over {
+		_ = d.flushLocked()
+	}
 }
 
 func (d *demuxer) flushLocked() error {
@@ -546,6 +554,17 @@ func TestTwinSocket(t *testing.T) {
 		require.ErrorIs(t, <-done, errs.ErrFault)
 		r.eof()
 		r.wait()
+	})
+	t.Run("the client goes while an access waits there", func(t *testing.T) {
+		r := newRig(t, &ServerConfig{DMATime: time.Minute})
+		twin := r.negotiateTwin()
+		require.Zero(t, r.mapNothing(0x10000, 0x1000, 3))
+		done := r.startDMA(0x10000, make([]byte, 4), false)
+		twin.next()
+		begun := time.Now()
+		r.end()
+		require.ErrorIs(t, <-done, errs.ErrFault)
+		require.Less(t, time.Since(begun), 10*time.Second)
 	})
 	t.Run("its end is noticed when it is needed", func(t *testing.T) {
 		r := newRig(t, nil)

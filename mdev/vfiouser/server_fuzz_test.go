@@ -188,26 +188,11 @@ func fuzzOnce(t *testing.T, data []byte) {
 	}
 	c := &fuzzClient{data: data, done: make(chan struct{})}
 	c.rig = negotiated(t, cfg, func(d *rigDevice) {
-		engines := make(chan struct{}, 4)
 		d.onWrite = func(region int, off uint64, p []byte) error {
-			if region != rigRegs || off != rigDoorbell || len(p) != 8 {
-				return nil
+			if region == rigRegs && off == rigDoorbell && len(p) == 8 {
+				v := binary.NativeEndian.Uint64(p)
+				d.ring(addr.IOVA(v>>16), int(v>>4&0xfff), v&2 != 0, v&1 != 0)
 			}
-			select {
-			case engines <- struct{}{}:
-			default:
-				return unix.EBUSY
-			}
-			v := binary.NativeEndian.Uint64(p)
-			go func() {
-				defer func() { <-engines }()
-				b := make([]byte, v>>4&0xfff)
-				if v&1 != 0 {
-					_ = d.dma(addr.IOVA(v>>16), b, v&2 != 0)
-				} else {
-					_ = d.leased(addr.IOVA(v>>16), b, v&2 != 0)
-				}
-			}()
 			return nil
 		}
 	})

@@ -78,14 +78,11 @@ const (
 func killDevice(d *rigDevice) {
 	d.onWrite = func(region int, off uint64, p []byte) error {
 		if region == rigRegs && off == rigDoorbell {
-			go func(kind byte) {
-				b := make([]byte, 64)
-				if kind == 1 {
-					_ = d.dma(scriptFar+8, b, false)
-				} else {
-					_ = d.leased(scriptRAM+0x800, b, true)
-				}
-			}(p[0])
+			if p[0] == 1 {
+				d.ring(scriptFar+8, 64, false, false)
+			} else {
+				d.ring(scriptRAM+0x800, 64, true, true)
+			}
 		}
 		return nil
 	}

@@ -23,9 +23,8 @@ type link struct {
 	ctx  context.Context // ends when the server is closed
 	log  *slog.Logger
 	c    *conn
-	twin *conn  // nil without
 	main *demux // the client's commands
-	dma  *demux // ours: main or that of the twin socket
+	dma  *demux // ours: main, or that of the twin socket
 
 	s      *mdev.Session
 	info   *mdev.Info
@@ -215,15 +214,14 @@ func (l *link) deviceReset(m *message) error {
 	return l.s.Reset(l.ctx)
 }
 
-// close ends what the connection began. The session is closed first, while
-// accesses by message still fail at once; then nothing uses the files.
+// close ends what the connection began. The sockets go first: accesses by
+// message then fail at once, and the session is soon closed.
 func (l *link) close() {
 	gone := fmt.Errorf("client: %w", unix.EPIPE)
-	l.main.fail(gone)
+	l.main.close(gone)
 	if l.dma != l.main {
-		l.dma.fail(gone)
+		l.dma.close(gone)
 	}
-	l.c.shutdown()
 	if l.s != nil {
 		// Not l.ctx, which may have ended: the session bounds the wait.
 		if err := l.s.Close(context.WithoutCancel(l.ctx)); err != nil {
@@ -232,11 +230,5 @@ func (l *link) close() {
 	}
 	for _, e := range l.maps {
 		e.close()
-	}
-	l.main.close()
-	l.c.close()
-	if l.twin != nil {
-		l.dma.close()
-		l.twin.close()
 	}
 }

@@ -176,18 +176,30 @@ func (d *rigDevice) Load(_ context.Context, r io.Reader) error {
 	return err
 }
 
+// begin notes work of an engine; end ends it. It fails while the device is not
+// open.
+func (d *rigDevice) begin() (at *mdev.Attachment, end func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at == nil {
+		return nil, nil, io.ErrClosedPipe
+	}
+	d.work.Add(1)
+	return d.at, d.work.Done, nil
+}
+
 // dma reads or writes guest memory as an engine of the device would, on the
 // calling goroutine, which must not be the serving one.
 func (d *rigDevice) dma(iova addr.IOVA, p []byte, write bool) error {
-	d.mu.Lock()
-	at := d.at
-	if at == nil {
-		d.mu.Unlock()
-		return io.ErrClosedPipe
+	at, end, err := d.begin()
+	if err != nil {
+		return err
 	}
-	d.work.Add(1)
-	d.mu.Unlock()
-	defer d.work.Done()
+	defer end()
+	return readerDMA(at, iova, p, write)
+}
+
+func readerDMA(at *mdev.Attachment, iova addr.IOVA, p []byte, write bool) error {
 	r := at.Store.NewReader()
 	defer r.Close()
 	if write {
@@ -196,18 +208,10 @@ func (d *rigDevice) dma(iova addr.IOVA, p []byte, write bool) error {
 	return r.Read(iova, p)
 }
 
-// leased is dma by way of a lease and the engine's own reach.
-func (d *rigDevice) leased(iova addr.IOVA, p []byte, write bool) error {
-	d.mu.Lock()
-	if d.at == nil {
-		d.mu.Unlock()
-		return io.ErrClosedPipe
-	}
-	owner, domain := d.owner, d.domain
-	d.work.Add(1)
-	d.mu.Unlock()
-	defer d.work.Done()
-	lease := owner.Begin(d.seq.Add(1))
+// leasedDMA is the same by way of a lease and the engine's own reach. The
+// device is open.
+func (d *rigDevice) leasedDMA(iova addr.IOVA, p []byte, write bool) error {
+	lease := d.owner.Begin(d.seq.Add(1))
 	defer lease.Release()
 	access := addr.Read
 	if write {
@@ -218,9 +222,26 @@ func (d *rigDevice) leased(iova addr.IOVA, p []byte, write bool) error {
 	case err != nil:
 		return err
 	case write:
-		return domain.Write(pin.HPA(), p)
+		return d.domain.Write(pin.HPA(), p)
 	}
-	return domain.Read(pin.HPA(), p)
+	return d.domain.Read(pin.HPA(), p)
+}
+
+// ring starts DMA of n bytes, of which nobody waits for the end, but the device
+// when it is closed.
+func (d *rigDevice) ring(iova addr.IOVA, n int, write, leased bool) {
+	at, end, err := d.begin()
+	if err != nil {
+		return
+	}
+	go func() {
+		defer end()
+		if leased {
+			_ = d.leasedDMA(iova, make([]byte, n), write)
+		} else {
+			_ = readerDMA(at, iova, make([]byte, n), write)
+		}
+	}()
 }
 
 // openings is how often it was opened and closed.

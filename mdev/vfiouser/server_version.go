@@ -152,7 +152,6 @@ func (l *link) makeTwin() (int, error) {
 		unix.Close(fds[1])
 		return -1, err
 	}
-	l.twin = c
 	l.dma = newDemux(c, false, &l.srv.cfg)
 	l.dma.lost = l.c.shutdown
 	return fds[1], nil
