@@ -92,12 +92,10 @@
 //
 // # Lock order, of the server
 //
-//	Server.mu   which client there is
-//	demux.mu    who receives; never held during a system call
-//	conn.sendMu one message at a time; held while a client takes it
-//	conn.closeMu
-//
-// No two are held at once.
+//	Server.mu       which client there is
+//	demux.mu        who receives; not held while somebody does
+//	  conn.closeMu  whether the descriptor is still ours
+//	conn.sendMu     one message at a time; held while the peer takes it
 //
 // # Out of scope
 //
