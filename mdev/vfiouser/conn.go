@@ -16,7 +16,7 @@ import (
 // Errors of a connection. After any of them the stream is unusable.
 var (
 	errFraming   = errors.New("framing is lost")
-	errTruncated = fmt.Errorf("more files than fit: %w", errFraming)
+	errTruncated = fmt.Errorf("files were lost, being too many or beyond RLIMIT_NOFILE: %w", errFraming)
 	errStalled   = errors.New("peer is too slow")
 )
 

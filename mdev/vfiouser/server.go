@@ -44,8 +44,8 @@ type ServerConfig struct {
 	// message. nil is silent.
 	Log *slog.Logger
 	// Session is the template for the session of each client. Its Log is Log
-	// where it is nil. Without a store of its own, the session gets one that
-	// holds MaxMaps mappings.
+	// where it is nil. Each session has a store of its own, of MaxMaps mappings:
+	// Session.Store must be nil, or one client could unmap what is another's.
 	Session  mdev.SessionConfig
 	MaxData  int // bytes of an access that a client may ask for; default 1 MiB, at most 64 MiB
 	MaxFDs   int // files that a message may bring; default and at most 16
@@ -99,14 +99,15 @@ func (c *ServerConfig) resolve() error {
 			return fmt.Errorf("%s %v: %w", f.name, *f.v, errs.ErrInvalid)
 		}
 	}
-	if c.Session.Store == nil {
-		t := translate.Config{}
-		if c.Session.Translate != nil {
-			t = *c.Session.Translate
-		}
-		t.MaxMappings = cmp.Or(t.MaxMappings, c.MaxMaps)
-		c.Session.Translate = &t
+	if c.Session.Store != nil {
+		return fmt.Errorf("a store for all clients: %w", errs.ErrInvalid)
 	}
+	t := translate.Config{}
+	if c.Session.Translate != nil {
+		t = *c.Session.Translate
+	}
+	t.MaxMappings = cmp.Or(t.MaxMappings, c.MaxMaps)
+	c.Session.Translate = &t
 	return nil
 }
 

@@ -67,8 +67,9 @@ type call struct {
 	count   uint64        // bytes
 	wake    chan struct{} // look again; capacity 1
 	timer   *time.Timer
-	done    bool // guarded by demux.mu
+	done    bool // guarded by demux.mu, as err and asleep
 	err     error
+	asleep  bool     // waits to be told to look
 	m       *message // what it receives when it is its turn
 	fixed   [wire.DMAAccessLen]byte
 }
@@ -138,8 +139,10 @@ func (d *demux) promoteLocked() {
 		d.server.Signal()
 	case len(d.calls) > 0 && !d.fullLocked():
 		for _, x := range d.calls {
-			x.look()
-			return // one is enough: it takes care of the rest when it goes
+			if x.asleep { // one that still sends looks by itself
+				x.look()
+				return // it takes care of the rest when it goes
+			}
 		}
 	}
 }
@@ -202,6 +205,7 @@ func (d *demux) takeLocked(m *message) *message {
 		return m
 	case !d.serves:
 		closeFDs(m.fds)
+		m.fds = m.fds[:0]
 		d.failLocked(fmt.Errorf("%v on the socket of the server's commands: %w", m.Header, errFraming))
 		return m
 	}
@@ -339,6 +343,7 @@ func (d *demux) wait(x *call) error {
 			d.receiveLocked(x, left)
 			continue
 		}
+		x.asleep = true
 		d.mu.Unlock()
 		x.timer.Reset(left)
 		select {
@@ -347,6 +352,7 @@ func (d *demux) wait(x *call) error {
 		}
 		x.timer.Stop()
 		d.mu.Lock()
+		x.asleep = false
 	}
 	delete(d.calls, x.id)
 	err := x.err

@@ -13,9 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/softmdev/softmdev/mdev"
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/mdev/mdevtest"
 	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
+	"github.com/softmdev/softmdev/translate"
 )
 
 // dialRaw connects to path, once somebody listens there.
@@ -219,6 +221,7 @@ func TestServerConfig(t *testing.T) {
 		"MessageTime": {MessageTime: -1},
 		"SendTime":    {SendTime: time.Microsecond},
 		"DMATime":     {DMATime: -time.Second},
+		"store":       {Session: mdev.SessionConfig{Store: new(translate.Store)}},
 	} {
 		_, err := NewServer(nil, &cfg)
 		require.ErrorIs(t, err, errs.ErrInvalid)
