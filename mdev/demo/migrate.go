@@ -20,7 +20,7 @@ type state struct {
 }
 
 // stateVersion is what state.Version is now, maxState how many bytes Load reads.
-const stateVersion, maxState = 1, 4 << 20
+const stateVersion, maxState = 1, 1 << 20
 
 // PreCopy implements mdev.PreCopier: the memory, which may change yet.
 func (d *Device) PreCopy(_ context.Context, w io.Writer) error { return d.write(w, &state{}) }
@@ -51,8 +51,8 @@ func (d *Device) Load(_ context.Context, r io.Reader) error {
 			return fmt.Errorf("state: %w: %w", errs.ErrInvalid, err)
 		}
 	}
-	if s.Version != stateVersion {
-		return fmt.Errorf("state of version %d: %w", s.Version, errs.ErrInvalid)
+	if s.Version != stateVersion || len(s.Queue) > MaxQueue {
+		return fmt.Errorf("state of version %d in which %d commands wait: %w", s.Version, len(s.Queue), errs.ErrInvalid)
 	}
 	err := errors.Join(d.LoadState(s.Function), d.memory.Load(s.Memory))
 	d.mu.Lock()
