@@ -61,34 +61,14 @@
 //
 // # Differences to libvfio-user
 //
-// An application that was written for its server sees these:
-//
-//	mapping over an existing range          EEXIST, as the text has it; there EINVAL,
-//	                                        and success for an exact repetition
-//	unmap of several whole mappings         succeeds, as in type1 (version 2), since
-//	                                        QEMU with an IOMMU of its own relies on
-//	                                        it; there ENOENT. Nothing, or a part:
-//	                                        ENOENT in both
-//	address+size passes 2^64                EOVERFLOW; there EINVAL
-//	more mappings than allowed              ENOSPC; there EINVAL
-//	addresses that are not page aligned     EINVAL; there accepted
-//	surplus files, long payloads,           EINVAL; there dropped. (The NVMe driver of
-//	fields that must be zero                SPDK sends a file with DMA_UNMAP, and the
-//	                                        whole reply buffer with GET_REGION_INFO.)
-//	a message of a bad size                 EINVAL, and the connection ends; there the
-//	                                        stream is out of step afterwards
-//	a reply to nothing                      dropped; there EINVAL in reply to it
-//	REGION_READ of 0 bytes                  a reply with the fixed part; there a header
-//	a region that is mappable as a whole    a sparse area of its size comes with the
-//	                                        file; there no file comes
-//	GET_REGION_IO_FDS                       entries of 40 bytes, as the text has it;
-//	                                        there 48
-//	MAP and UNMAP in STOP, STOP_COPY        allowed; there EINVAL
-//	capabilities in VERSION                 those that the client proposed, and what
-//	                                        is below the default, in no more bytes
-//	                                        than the request had and 214, which is
-//	                                        what QEMU can take; there all
-//	trigger of interrupts not enabled       EINVAL, as in vfio-pci; there nothing
+// docs/vfio-user.md lists where its server answers otherwise, and why; each
+// entry is a row of the conform tests. What an application may trip over: a map
+// over an existing range is EEXIST (the text's) and never a success; an unmap
+// takes one or more whole mappings (type1's rule, which QEMU with an IOMMU of
+// its own relies on), nothing or a part is ENOENT; addresses are page aligned;
+// surplus files and bytes are errors rather than dropped (the NVMe driver of
+// SPDK sends a file with DMA_UNMAP, and the whole buffer of the reply with
+// GET_REGION_INFO); a message of a bad size ends the connection.
 //
 // # Lock order, of the server
 //
