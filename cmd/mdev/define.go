@@ -176,7 +176,7 @@ type modifyCmd struct {
 	Auto     bool   `short:"a" xor:"start" help:"Start the device when its parent comes."`
 	Manual   bool   `short:"m" xor:"start" help:"Do not start the device by itself."`
 	Addattr  string `placeholder:"NAME" xor:"attr" and:"value" help:"Add an attribute with the value of --value, before --index or at the end."`
-	Value    string `placeholder:"TEXT" and:"value" help:"Value of the attribute to add."`
+	Value    string `placeholder:"TEXT" and:"value" mayempty:"" help:"Value of the attribute to add."`
 	Delattr  bool   `xor:"attr" help:"Remove the attribute at --index, or the last one."`
 	Index    *int   `short:"i" placeholder:"N" help:"Place in the list of attributes, from 0."`
 	Jsonfile string `placeholder:"FILE" help:"Take type, start and attributes from a file in the form of a definition."`

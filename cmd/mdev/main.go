@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -96,12 +97,40 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		args = []string{"--help"}
 	}
 	p, err := k.Parse(args)
+	if err == nil {
+		err = empty(p)
+	}
 	if err != nil {
-		fmt.Fprintf(stderr, "mdev: %v\nTry \"mdev --help\".\n", err)
+		fmt.Fprintf(stderr, "mdev: %s (see %s --help)\n", line(err), helpOf(p, err))
 		return exitBadInput
 	}
 	err = p.Run(&app{ctx, stdout, stderr})
 	return report(err, stderr)
+}
+
+// empty refuses flags that are given, with nothing: what a script makes of a
+// variable that is not set. They would count as not given. A flag that may be
+// empty has the tag mayempty.
+func empty(p *kong.Context) error {
+	for _, e := range p.Path {
+		if f := e.Flag; f != nil && f.Target.Kind() == reflect.String && f.Target.Len() == 0 && !f.Tag.Has("mayempty") {
+			return fmt.Errorf("--%s is empty", f.Name)
+		}
+	}
+	return nil
+}
+
+// helpOf is the command whose help to look at, as far as kong had come when it
+// found fault: p of what it took, err of what it did not.
+func helpOf(p *kong.Context, err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) {
+		p = parse.Context
+	}
+	if p != nil && p.Selected() != nil {
+		return p.Selected().FullPath()
+	}
+	return "mdev"
 }
 
 // leave unwinds from kong's exit hook, which must not return.

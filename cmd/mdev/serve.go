@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"time"
 
 	served "github.com/softmdev/softmdev/internal/daemon"
+	"github.com/softmdev/softmdev/internal/dashboard"
 )
 
 // endTime is how long devices may take to end.
@@ -97,19 +99,22 @@ func (c *serveCmd) Run(a *app) (err error) {
 		}
 		err = errors.Join(judge(err), d.Close(ctx))
 	}()
+	if err := p.listen(); err != nil {
+		return err
+	}
+	var page net.Listener
+	if c.HTTP != "" {
+		if page, err = dashboard.Listen(a.ctx, c.HTTP); err != nil {
+			return usagef("--http: %w", err)
+		}
+		defer page.Close()
+	}
 	if err := p.start(a.ctx, d); err != nil {
 		return err
 	}
-	services, err := p.services(d)
-	if err != nil {
-		return err
-	}
-	if c.HTTP != "" {
-		page, err := pageService(a.ctx, c.HTTP, d, log)
-		if err != nil {
-			return err
-		}
-		services = append(services, page)
+	services := p.services(d)
+	if page != nil {
+		services = append(services, pageService(page, d, log))
 	}
 	if c.Autostart {
 		autostart(a.ctx, d, c.dir(), log)

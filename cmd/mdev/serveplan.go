@@ -133,9 +133,8 @@ func (p *plan) close() {
 	}
 }
 
-// start makes and serves the devices. All sockets are there before the first
-// device is.
-func (p *plan) start(ctx context.Context, d *daemon.Daemon) (err error) {
+// listen makes the sockets that have a path, before there is any device.
+func (p *plan) listen() (err error) {
 	for i := range p.devices {
 		if x := &p.devices[i]; x.path != "" {
 			if x.sock, err = daemon.Listen(x.path, cmp.Or(p.config.SocketMode, 0o600)); err != nil {
@@ -143,6 +142,25 @@ func (p *plan) start(ctx context.Context, d *daemon.Daemon) (err error) {
 			}
 		}
 	}
+	if p.config.RunDir != "" {
+		if err := daemon.MakeDir(p.config.RunDir); err != nil {
+			return err
+		}
+	}
+	if p.control == "" {
+		return nil
+	}
+	if err := daemon.MakeDir(filepath.Dir(p.control)); err != nil {
+		return err
+	}
+	if p.controlSock, err = daemon.Listen(p.control, 0o600); err != nil {
+		return fmt.Errorf("control socket %w", err)
+	}
+	return nil
+}
+
+// start makes and serves the devices.
+func (p *plan) start(ctx context.Context, d *daemon.Daemon) error {
 	for i := range p.devices {
 		x := &p.devices[i]
 		dev, err := d.Create(ctx, x.Spec)
@@ -159,21 +177,11 @@ func (p *plan) start(ctx context.Context, d *daemon.Daemon) (err error) {
 }
 
 // services are what runs beside the devices.
-func (p *plan) services(d *daemon.Daemon) ([]service, error) {
-	var list []service
-	if p.control != "" {
-		if err := daemon.MakeDir(filepath.Dir(p.control)); err != nil {
-			return nil, err
-		}
-		s, err := daemon.Listen(p.control, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("control socket %w", err)
-		}
-		p.controlSock = s
+func (p *plan) services(d *daemon.Daemon) []service {
+	sock := p.controlSock
+	if sock == nil {
+		return nil
 	}
-	if sock := p.controlSock; sock != nil {
-		p.controlSock = nil
-		list = append(list, service{name: "control", stays: true, run: func(ctx context.Context) error { return d.ServeControl(ctx, sock) }})
-	}
-	return list, nil
+	p.controlSock = nil // it is the service's
+	return []service{{name: "control", stays: true, run: func(ctx context.Context) error { return d.ServeControl(ctx, sock) }}}
 }

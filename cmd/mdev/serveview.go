@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 
 	"github.com/softmdev/softmdev/internal/daemon"
 	"github.com/softmdev/softmdev/internal/dashboard"
@@ -13,15 +14,10 @@ import (
 	"github.com/softmdev/softmdev/mdev/registry"
 )
 
-// pageService is the page, the metrics and the profiles at address. It listens
-// when pageService returns.
-func pageService(ctx context.Context, address string, d *daemon.Daemon, log *slog.Logger) (service, error) {
-	l, err := dashboard.Listen(ctx, address)
-	if err != nil {
-		return service{}, usagef("--http: %w", err)
-	}
+// pageService is the page, the metrics and the profiles on l.
+func pageService(l net.Listener, d *daemon.Daemon, log *slog.Logger) service {
 	s := dashboard.New(dashboard.Config{Live: d.Live, Log: log})
-	return service{name: "http", run: func(ctx context.Context) error { return s.Serve(ctx, l) }}, nil
+	return service{name: "http", run: func(ctx context.Context) error { return s.Serve(ctx, l) }}
 }
 
 // recorder opens the recording of --record, if there is to be one, and has

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/softmdev/softmdev/mdev"
+	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
 )
 
 // reasonOf is the reason among labels that has no other beside it.
@@ -12,6 +13,14 @@ func reasonOf(ls []mdev.Label) (string, bool) {
 		return ls[0].Value, true
 	}
 	return "", false
+}
+
+// command names c; 0 stands for all that the protocol does not have.
+func command(c wire.Command) string {
+	if c == 0 {
+		return "unknown"
+	}
+	return c.String()
 }
 
 func labels(ls []mdev.Label) string {

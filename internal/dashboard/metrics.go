@@ -73,8 +73,8 @@ func collect(out chan<- prometheus.Metric, l *daemon.Live) {
 		send(bytesDesc, counter, float64(s.Total.BytesIn), "in")
 		send(bytesDesc, counter, float64(s.Total.BytesOut), "out")
 		for _, c := range s.Total.Commands {
-			send(messagesDesc, counter, float64(c.Messages), c.Command.String())
-			send(errorsDesc, counter, float64(c.Errors), c.Command.String())
+			send(messagesDesc, counter, float64(c.Messages), command(c.Command))
+			send(errorsDesc, counter, float64(c.Errors), command(c.Command))
 		}
 	}
 	s := l.Session

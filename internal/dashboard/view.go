@@ -98,7 +98,7 @@ func view(l *daemon.Live) Device {
 	if s := l.Server; s != nil {
 		d.Clients, d.BytesIn, d.BytesOut = s.Clients, s.Total.BytesIn, s.Total.BytesOut
 		for _, c := range s.Total.Commands {
-			d.Messages = append(d.Messages, Message{c.Command.String(), c.Messages, c.Errors})
+			d.Messages = append(d.Messages, Message{command(c.Command), c.Messages, c.Errors})
 		}
 	}
 	s := l.Session
