@@ -120,6 +120,7 @@ type Client struct {
 
 	calls  callTable
 	served atomic.Bool // the server has sent a command on the main socket
+	logs   atomic.Bool // LogStart has succeeded
 
 	lost     chan struct{}  // closed when err is set
 	watchers sync.WaitGroup // our goroutines

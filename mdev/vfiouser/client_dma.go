@@ -5,7 +5,6 @@ package vfiouser
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -219,18 +218,23 @@ func (c *Client) unmapHere(ctx context.Context, u *wire.DMAUnmap, pageSize addr.
 	case u.Flags&wire.UnmapAll != 0:
 		_, err := c.mem.UnmapAll(ctx)
 		return err
-	case u.Flags&wire.UnmapDirtyBitmap != 0:
-		here := make([]uint64, len(bitmap))
-		_, err := c.mem.UnmapDirty(ctx, addr.IOVA(u.Address), addr.Len(u.Size), pageSize, here)
-		if errors.Is(err, errs.ErrInvalid) || errors.Is(err, errs.ErrMisaligned) {
-			// Our log was not started, or knows no pages of that size:
-			// somebody else's business then.
-			_, err = c.mem.Unmap(ctx, addr.IOVA(u.Address), addr.Len(u.Size))
+	case u.Flags&wire.UnmapDirtyBitmap != 0 && c.logs.Load():
+		words, err := bitmapWords(addr.Len(u.Size), pageSize, bitmap)
+		if err != nil {
+			return err
 		}
+		here := make([]uint64, words)
+		if _, err := c.mem.UnmapDirty(ctx, addr.IOVA(u.Address), addr.Len(u.Size), pageSize, here); err == nil {
+			for i := range here {
+				bitmap[i] |= here[i]
+			}
+			return nil
+		}
+		// Pages of a size that our log does not know: too much rather than too
+		// little.
 		for i := range here {
-			bitmap[i] |= here[i]
+			bitmap[i] = ^uint64(0)
 		}
-		return err
 	}
 	_, err := c.mem.Unmap(ctx, addr.IOVA(u.Address), addr.Len(u.Size))
 	return err

@@ -5,7 +5,6 @@ package vfiouser
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -168,11 +167,6 @@ func (c *Client) LogStart(ctx context.Context, pageSize addr.Len, ranges []addr.
 	if len(ranges) > math.MaxUint16 {
 		return fail(wire.CmdFeature, "", fmt.Errorf("%d ranges to log: %w", len(ranges), errs.ErrInvalid))
 	}
-	if c.own {
-		if err := c.mem.DirtyStart(); err != nil {
-			return fail(wire.CmdFeature, wire.FeatureDMALoggingStart.String(), err)
-		}
-	}
 	b := wire.LogStart{PageSize: uint64(pageSize), NumRanges: uint32(len(ranges))}.Append(nil)
 	for _, r := range ranges {
 		n, ok := r.Len()
@@ -181,14 +175,27 @@ func (c *Client) LogStart(ctx context.Context, pageSize addr.Len, ranges []addr.
 		}
 		b = wire.LogRange{IOVA: uint64(r.Start()), Length: uint64(n)}.Append(b)
 	}
-	return c.SetFeature(ctx, wire.FeatureDMALoggingStart, b)
+	// Ours first: what the server writes once its log is on must be in one of
+	// the two.
+	if c.own {
+		if err := c.mem.DirtyStart(); err != nil {
+			return fail(wire.CmdFeature, wire.FeatureDMALoggingStart.String(), err)
+		}
+	}
+	err := c.SetFeature(ctx, wire.FeatureDMALoggingStart, b)
+	if err == nil {
+		c.logs.Store(true)
+	} else if c.own && !c.logs.Load() {
+		_ = c.mem.DirtyStop()
+	}
+	return err
 }
 
 // LogStop stops the log.
 func (c *Client) LogStop(ctx context.Context) error {
 	err := c.SetFeature(ctx, wire.FeatureDMALoggingStop, nil)
-	if c.own {
-		err = errors.Join(err, c.mem.DirtyStop())
+	if err == nil && c.logs.Swap(false) && c.own {
+		err = c.mem.DirtyStop()
 	}
 	return err
 }
@@ -217,7 +224,7 @@ func (c *Client) LogReport(ctx context.Context, iova addr.IOVA, n, pageSize addr
 
 // reportHere adds what was written by messages.
 func (c *Client) reportHere(iova addr.IOVA, n, pageSize addr.Len, bitmap []uint64) error {
-	if !c.own {
+	if !c.own || !c.logs.Load() {
 		return nil
 	}
 	here := make([]uint64, len(bitmap))

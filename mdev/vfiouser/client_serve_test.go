@@ -230,3 +230,77 @@ func TestClientIdle(t *testing.T) {
 	// millisecond would have 200 switches.
 	require.Less(t, after.Nvcsw-before.Nvcsw, int64(150))
 }
+
+// The client's own log, of what is written by messages, is on while the
+// server's is, and its pages are among those reported.
+func TestClientLog(t *testing.T) {
+	leaves(t)
+	write := func(p *rawPeer, iova uint64) {
+		p.outcome(p.call(wire.CmdDMAWrite, append(wire.DMAAccess{Address: iova, Count: 1}.Append(nil), 1)), 0)
+	}
+	bits := func(m rawMsg, fixed int, w uint64) []byte { return wire.AppendBits(m.body[:fixed:fixed], []uint64{w}) }
+	step := make(chan struct{})
+	c := scripted(t, nil, func(p *rawPeer) {
+		p.reply(p.expect(wire.CmdDMAMap), nil)
+		p.refuse(p.expect(wire.CmdFeature), unix.EBUSY)
+		m := p.expect(wire.CmdFeature) // START
+		p.reply(m, m.body)
+		write(p, 0x2000)
+		step <- struct{}{}
+		m = p.expect(wire.CmdFeature) // REPORT
+		p.reply(m, bits(m, 32, 0b1001))
+		<-step // or it might still be in that report
+		write(p, 0x1000)
+		step <- struct{}{}
+		m = p.expect(wire.CmdDMAUnmap)
+		p.reply(m, bits(m, 40, 0b100))
+		p.reply(p.expect(wire.CmdDMAMap), nil)
+		write(p, 0x1000)
+		step <- struct{}{}
+		m = p.expect(wire.CmdDMAUnmap) // in pages of 2 KiB
+		p.reply(m, bits(m, 40, 0))
+		p.refuse(p.expect(wire.CmdFeature), unix.EBUSY) // STOP
+		m = p.expect(wire.CmdFeature)
+		p.reply(m, m.body)
+		m = p.expect(wire.CmdFeature) // REPORT, the server's alone
+		p.reply(m, bits(m, 32, 0b10))
+	})
+	off := func() {
+		t.Helper()
+		require.ErrorIs(t, c.Memory().DirtyTake(0, 0x1000, 0x1000, make([]uint64, 1), nil), errs.ErrInvalid)
+	}
+	b := make([]uint64, 1)
+	require.NoError(t, c.MapDMA(bg(t), 0x1000, 0x4000, addr.ReadWrite, translate.Bytes(guestRAM(t, 0x4000))))
+	require.Equal(t, unix.EBUSY, errs.Errno(c.LogStart(bg(t), 4096, nil)))
+	off()
+	require.NoError(t, c.LogStart(bg(t), 4096, nil))
+	<-step
+	require.NoError(t, c.LogReport(bg(t), 0x1000, 0x4000, 4096, b))
+	require.Equal(t, uint64(0b1011), b[0])
+	step <- struct{}{}
+	<-step
+	require.NoError(t, c.UnmapDMADirty(bg(t), 0x1000, 0x4000, 4096, b))
+	require.Equal(t, uint64(0b101), b[0])
+	require.Empty(t, mappings(c.Memory()))
+	require.NoError(t, c.MapDMA(bg(t), 0x1000, 0x1000, addr.ReadWrite, translate.Bytes(guestRAM(t, 0x1000))))
+	<-step
+	require.NoError(t, c.UnmapDMADirty(bg(t), 0x1000, 0x1000, 2048, b))
+	require.Equal(t, ^uint64(0), b[0])
+	require.Empty(t, mappings(c.Memory()))
+	require.Equal(t, unix.EBUSY, errs.Errno(c.LogStop(bg(t))))
+	require.NoError(t, c.LogStop(bg(t)))
+	off()
+	require.NoError(t, c.LogReport(bg(t), 0x1000, 0x4000, 4096, b))
+	require.Equal(t, uint64(0b10), b[0])
+
+	// Arguments that make no sense are not sent.
+	for _, err := range []error{
+		c.LogReport(bg(t), 0, 0x1000, 3000, b),
+		c.LogReport(bg(t), 0, 1<<20, 4096, b),
+		c.UnmapDMADirty(bg(t), 0, 1<<20, 4096, b),
+		c.LogStart(bg(t), 4096, make([]addr.Range[addr.IOVA], 1<<16)),
+	} {
+		require.Equal(t, unix.EINVAL, errs.Errno(err))
+	}
+	require.Equal(t, unix.EOVERFLOW, errs.Errno(c.LogStart(bg(t), 4096, []addr.Range[addr.IOVA]{addr.Whole[addr.IOVA]()})))
+}
