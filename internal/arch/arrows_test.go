@@ -47,6 +47,7 @@ var arrows = []struct {
 	{"ccw/fba", hardware},
 	{"ccw/unit", hardware},
 	{"mdev/demo/engine", hardware},
+	{"iommu/intremap", []string{"translate/addr", "mdev/errs"}},
 
 	// The device model.
 	{"mdev", memory},
@@ -67,7 +68,7 @@ var arrows = []struct {
 }
 
 var (
-	hardware = []string{"iommu", "internal/guard", "ccw/cio", "ccw/channel", "translate/addr", "mdev/errs"}
+	hardware = []string{"iommu", "iommu/intremap", "internal/guard", "ccw/cio", "ccw/channel", "translate/addr", "mdev/errs"}
 	memory   = []string{"translate", "pinning", "iommu", "translate/addr", "mdev/errs", "internal/guard", "internal/fault"}
 )
 
@@ -95,7 +96,7 @@ func TestArrows(t *testing.T) {
 // TestHardwareNeverTranslates is the arrow that must not be, in one sentence.
 func TestHardwareNeverTranslates(t *testing.T) {
 	deps := dependencies(t)
-	for _, hw := range []string{"ccw/channel", "ccw/channel/scripted", "ccw/dasd", "ccw/fba", "ccw/unit", "mdev/demo/engine"} {
+	for _, hw := range []string{"ccw/channel", "ccw/channel/scripted", "ccw/dasd", "ccw/fba", "ccw/unit", "mdev/demo/engine", "iommu/intremap"} {
 		require.Contains(t, deps, hw)
 		for _, never := range []string{"translate", "pinning", "mdev/job", "mdev", "ccw"} {
 			require.NotContains(t, deps[hw], never, "hardware reaches memory only through iommu")
