@@ -48,6 +48,7 @@ func (r *Regions) deferred(orb cio.ORB, claim uint64) {
 		r.state = StateIdle
 		b := irb.Encode()
 		copy(r.io[ioIRB:], b[:])
+		r.unread = true
 		r.result(r.io[ioRet:], reason)
 		r.mu.Unlock()
 		r.notify(IRQIO)

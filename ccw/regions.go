@@ -117,9 +117,14 @@ type Regions struct {
 	mu    sync.Mutex
 	state State // guarded by mu; never held while the device is called
 	ended bool  // the program in hand ended while it was being started
-	io    [ioSize]byte
-	async [asyncLen]byte
-	crws  []cio.CRW
+	// What of the status is told to the user; see interrupt.
+	telling bool // somebody is at it
+	again   bool // and has to look again
+	unread  bool // the IRB has not been read
+	held    bool // status waits for that
+	io      [ioSize]byte
+	async   [asyncLen]byte
+	crws    []cio.CRW
 }
 
 // NewRegions makes a mediated device in front of dev, in state Standby.
@@ -207,6 +212,7 @@ func (r *Regions) close() {
 	}
 	r.state = StateStandby
 	r.io, r.async, r.crws = [ioSize]byte{}, [asyncLen]byte{}, nil
+	r.unread, r.held = false, false
 	r.claim.Add(1)
 	r.mu.Unlock()
 	r.dev.quiesce()
@@ -271,11 +277,14 @@ func (r *Regions) Read(region int, off int64, p []byte) error {
 		return nil
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if region == RegionIO {
 		copy(p, r.io[off:])
 	} else {
 		copy(p, r.async[off:])
+	}
+	r.mu.Unlock()
+	if region == RegionIO && off < ioRet && off+int64(len(p)) > ioIRB {
+		r.moveOn()
 	}
 	return nil
 }
@@ -310,6 +319,7 @@ func bounds(region int, off int64, p []byte) error {
 // request is a write to the I/O region.
 func (r *Regions) request(off int64, p []byte) error {
 	later := r.when != nil && r.when()
+	r.moveOn()
 	r.mu.Lock()
 	if r.state == StateProcessing {
 		r.mu.Unlock()
@@ -376,6 +386,7 @@ func (r *Regions) startError(cc cio.CC, orb *cio.ORB) error {
 
 // asyncRequest is a write to the async region.
 func (r *Regions) asyncRequest(off int64, p []byte) error {
+	r.moveOn()
 	r.mu.Lock()
 	state := r.state
 	if state == StateProcessing {
@@ -440,19 +451,69 @@ func (r *Regions) orb() cio.ORB {
 }
 
 // interrupt takes the status of the subchannel into the I/O region and tells
-// the user.
+// the user. One goroutine at a time does, so that the region has the statuses
+// in the order in which they arose; the others leave theirs to it.
+//
+// The region holds one IRB. Status that nobody asked for does not take the place
+// of one that the user has not read: it stays pending until that is read, or
+// the user goes on without. The user is told all the same, in case it has not
+// heard of the first, and once more when the second is there.
 func (r *Regions) interrupt() {
-	var irb cio.IRB
-	if r.dev.Test(&irb) != 0 {
+	r.mu.Lock()
+	if r.again = r.telling; r.again {
+		r.mu.Unlock()
 		return
 	}
-	r.mu.Lock()
-	if r.state == StateNotOperational || r.state == StateStandby {
+	r.telling = true
+	for {
+		r.again = false
+		unread := r.unread
 		r.mu.Unlock()
-		return // nobody is there to hear it
+		if r.take(unread) {
+			r.notify(IRQIO)
+		}
+		r.mu.Lock()
+		if !r.again {
+			break
+		}
+	}
+	r.telling = false
+	r.mu.Unlock()
+}
+
+// take takes the status of the subchannel into the I/O region, if it may. unread
+// says that an IRB is there that the user has not read. It reports whether the
+// user is to be told.
+func (r *Regions) take(unread bool) bool {
+	if unread {
+		var s cio.SCHIB
+		if r.dev.Store(&s) != 0 || s.SCSW.Control()&cio.StatusPending == 0 {
+			return false
+		}
+		if !solicited(&s.SCSW) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if !r.unread { // it was read meanwhile
+				r.again = true
+				return false
+			}
+			told := r.held
+			r.held = true
+			return !told
+		}
+	}
+	var irb cio.IRB
+	if r.dev.Test(&irb) != 0 {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state == StateNotOperational || r.state == StateStandby {
+		return false // nobody is there to hear it
 	}
 	b := irb.Encode()
 	copy(r.io[ioIRB:], b[:])
+	r.unread, r.held = true, false
 	if solicited(&irb.SCSW) && irb.SCSW.AC()&(cio.SubchannelActive|cio.DeviceActive|cio.StartPending|cio.Suspended) == 0 {
 		switch r.state {
 		case StatePending:
@@ -461,8 +522,19 @@ func (r *Regions) interrupt() {
 			r.ended = true
 		}
 	}
+	return true
+}
+
+// moveOn is called when the user has read the IRB, or does something else: what
+// was held back for it is told.
+func (r *Regions) moveOn() {
+	r.mu.Lock()
+	held := r.held
+	r.unread, r.held = false, false
 	r.mu.Unlock()
-	r.notify(IRQIO)
+	if held {
+		r.interrupt()
+	}
 }
 
 // solicited reports whether s answers something the program asked for: status
