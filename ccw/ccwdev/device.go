@@ -39,6 +39,9 @@ type Unit struct {
 // Config says what a device is. Unit is needed.
 type Config struct {
 	Unit Unit
+	// Name names the device in recordings, as a scenario, whoever uses it.
+	// Empty: by who does (mdev.Attachment).
+	Name string
 	// DevNo is the device number.
 	DevNo uint16
 	// Order is the byte order in which the VMM's host keeps the ORB and the

@@ -46,23 +46,24 @@ func Parent() registry.Parent {
 		p.Types = append(p.Types, registry.Type{
 			Name: k.name, Title: k.title, API: mdev.APICCW, Instances: instances,
 			Description: k.description + " devno=HEX byte-order=big|little",
-			New:         func(_ context.Context, s registry.Spec) (mdev.Device, error) { return k.make(s.Attrs) },
+			New:         func(_ context.Context, s registry.Spec) (mdev.Device, error) { return k.make(s.UUID.String(), s.Attrs) },
 		})
 	}
 	return p
 }
 
-// NewOf makes a device of a type of [Parent]. Errors for attributes wrap
-// errs.ErrInvalid; of an image that another device has, errs.ErrBusy.
-func NewOf(typ string, list []registry.Attr) (*Device, error) {
+// NewOf makes a device of a type of [Parent]; name may be empty, see Config.
+// Errors for attributes wrap errs.ErrInvalid; of an image that another device
+// has, errs.ErrBusy.
+func NewOf(typ, name string, list []registry.Attr) (*Device, error) {
 	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == typ })
 	if i < 0 {
 		return nil, fmt.Errorf("type %q: %w", typ, errs.ErrNotFound)
 	}
-	return kinds[i].make(list)
+	return kinds[i].make(name, list)
 }
 
-func (k *kind) make(list []registry.Attr) (*Device, error) {
+func (k *kind) make(name string, list []registry.Attr) (*Device, error) {
 	var a attrs
 	if err := a.read(k, list); err != nil {
 		return nil, err
@@ -72,7 +73,7 @@ func (k *kind) make(list []registry.Attr) (*Device, error) {
 		return nil, err
 	}
 	u.SenseID = senseID(u.Device)
-	return New(Config{Unit: u, DevNo: a.devno, Order: a.order})
+	return New(Config{Unit: u, Name: name, DevNo: a.devno, Order: a.order})
 }
 
 // attrs are the attributes of a device. Of one that is given twice the last

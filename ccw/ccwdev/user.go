@@ -1,6 +1,7 @@
 package ccwdev
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -122,7 +123,7 @@ func (u *user) close() {
 func (u *user) record(s *ccw.Submission) {
 	err := s.Err
 	if err == nil {
-		err = u.at.Record.Record(NewRecord(s, u.at.Name, u.dev.record))
+		err = u.at.Record.Record(NewRecord(s, cmp.Or(u.dev.cfg.Name, u.at.Name), u.dev.record))
 	}
 	if err == nil {
 		u.dev.counts.recorded.Add(1)

@@ -75,6 +75,26 @@ func TestScript(t *testing.T) {
 				}
 				ts.Fatalf("%s does not come", args[0])
 			},
+			// gunzip FROM TO unpacks a file.
+			"gunzip": func(ts *testscript.TestScript, neg bool, args []string) {
+				in, err := os.Open(ts.MkAbs(args[0]))
+				ts.Check(err)
+				defer in.Close()
+				z, err := gzip.NewReader(in)
+				ts.Check(err)
+				var b bytes.Buffer
+				_, err = b.ReadFrom(z)
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), b.Bytes(), 0o644))
+			},
+			// shorten FILE N takes the last N bytes from a file.
+			"shorten": func(ts *testscript.TestScript, neg bool, args []string) {
+				n, err := strconv.ParseInt(args[1], 10, 64)
+				ts.Check(err)
+				st, err := os.Stat(ts.MkAbs(args[0]))
+				ts.Check(err)
+				ts.Check(os.Truncate(ts.MkAbs(args[0]), st.Size()-n))
+			},
 			// files checks that a folder holds just these files.
 			"files": func(ts *testscript.TestScript, neg bool, args []string) {
 				var have []string

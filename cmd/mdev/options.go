@@ -30,7 +30,7 @@ type machineFlags struct {
 }
 
 func (f *machineFlags) options() (*replay.Options, error) {
-	o := &replay.Options{Seed: f.Seed, After: f.After, Images: make(map[string]string)}
+	o := &replay.Options{Seed: f.Seed, After: f.After}
 	switch f.Device {
 	case "scripted":
 		o.Device = replay.Scripted
@@ -52,14 +52,22 @@ func (f *machineFlags) options() (*replay.Options, error) {
 		return nil, usagef("--poison: want a byte in hex, have %q", f.Poison)
 	}
 	o.Poison = byte(b)
-	for _, dev := range slices.Sorted(maps.Keys(f.Image)) {
+	o.Images, err = byDevice("--image", f.Image)
+	return o, err
+}
+
+// byDevice is the value of a flag that names something for each device, by
+// device number.
+func byDevice(flag string, list map[string]string) (map[string]string, error) {
+	out := make(map[string]string)
+	for _, dev := range slices.Sorted(maps.Keys(list)) {
 		n, err := strconv.ParseUint(strings.TrimPrefix(dev, "0x"), 16, 16)
 		if err != nil {
-			return nil, usagef("--image: want a device number in hex, have %q", dev)
+			return nil, usagef("%s: want a device number in hex, have %q", flag, dev)
 		}
-		o.Images[fmt.Sprintf("%04x", n)] = f.Image[dev]
+		out[fmt.Sprintf("%04x", n)] = list[dev]
 	}
-	return o, nil
+	return out, nil
 }
 
 // parseSize reads a number of bytes with the suffix K, M or G.

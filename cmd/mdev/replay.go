@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -15,16 +16,20 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/softmdev/softmdev/internal/recording"
 	"github.com/softmdev/softmdev/internal/replay"
 )
 
 type replayCmd struct {
 	machineFlags
 
-	Seq      *int `placeholder:"N" help:"Report only the record with this seq. On a device model the records before it run too, silently."`
-	FailFast bool `help:"Stop at the first difference."`
-	JSON     bool `help:"Print the result as JSON."`
-	Diffs    int  `default:"20" placeholder:"N" help:"Print the differences of at most N records; 0 prints all."`
+	Seq      *int              `placeholder:"N" help:"Report only the record with this seq. On a device model the records before it run too, silently."`
+	FailFast bool              `help:"Stop at the first difference."`
+	JSON     bool              `help:"Print the result as JSON."`
+	Via      string            `enum:"direct,vfio-user,vfio-user-messages" default:"direct" help:"How the guest reaches its devices. direct calls the mediator. vfio-user serves them over a socket, with the regions of vfio-ccw, and drives them as a VMM that shares the guest's memory; with vfio-user-messages all memory is read and written by messages. (${enum}; default ${default})"`
+	Socket   map[string]string `placeholder:"DEVNO=PATH" help:"Drive the device that mdev serve serves at this socket, in its initial state, in place of a model."`
+	Record   string            `placeholder:"FILE" help:"Append the programs to this recording, as the devices that they are replayed on see them."`
+	Diffs    int               `default:"20" placeholder:"N" help:"Print the differences of at most N records; 0 prints all."`
 
 	Path []string `arg:"" name:"path" help:"Recordings (.jsonl, plain, gzip or zstd), or folders of them. *.events.jsonl* are instruction logs and are left out."`
 }
@@ -48,19 +53,35 @@ Examples:
   mdev replay testdata/ccw
   mdev replay --device emulated --image 0120=disk.ckd.gz dasd.jsonl.gz
   mdev replay --device scripted --layout scattered --seed 7 testdata/ccw --json
-  mdev replay testdata/ccw/dasd.jsonl.gz --seq 50`
+  mdev replay testdata/ccw/dasd.jsonl.gz --seq 50
+  mdev replay --via vfio-user testdata/ccw/fba.jsonl.gz
+  mdev serve --type ccw-fba --attr image=disk.fba --socket-path s --record live.jsonl &
+  mdev replay --socket 0140=s testdata/ccw/fba.jsonl.gz`
 }
 
 // Run replays.
-func (c *replayCmd) Run(a *app) error {
+func (c *replayCmd) Run(a *app) (err error) {
 	opt, err := c.options()
 	if err != nil {
 		return err
 	}
 	opt.Only, opt.FailFast = c.Seq, c.FailFast
+	opt.Via = map[string]replay.Via{"vfio-user": replay.Shared, "vfio-user-messages": replay.Messages}[c.Via]
+	if opt.Sockets, err = byDevice("--socket", c.Socket); err != nil {
+		return err
+	}
 	all, err := replay.Load(c.Path, opt, nil)
 	if err != nil {
 		return badInput(err)
+	}
+	warnCut(a.stderr, all)
+	if c.Record != "" {
+		rec, err := recording.NewRecorder(c.Record, nil)
+		if err != nil {
+			return usagef("--record: %w", err)
+		}
+		defer func() { err = errors.Join(err, rec.Close()) }()
+		opt.Record = rec
 	}
 	out := &replayOutput{app: a, cmd: c}
 	bar := newBar(a.stderr, all, c.Seq)
@@ -87,6 +108,17 @@ func (c *replayCmd) Run(a *app) error {
 	}
 	bar.hide()
 	return out.finish(sums)
+}
+
+// warnCut says which recordings end in the middle of a line.
+func warnCut(w io.Writer, all []*replay.Scenario) {
+	file := ""
+	for _, s := range all {
+		if s.Cut != nil && s.File != file {
+			file = s.File
+			fmt.Fprintf(w, "mdev: %s; its recorder was killed, what stands before is replayed\n", line(s.Cut))
+		}
+	}
 }
 
 // badInput marks errors of loading that name no file.

@@ -67,16 +67,16 @@ func NewRecorder(path string, cfg *RecorderConfig) (*Recorder, error) {
 	}
 	r := &Recorder{name: path, lim: cfg.Limits.orDefault(), fault: cfg.Fault, next: make(map[string]int)}
 	if err := r.fault.Hit("open"); err != nil {
-		return nil, fmt.Errorf("record: %w", err)
+		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("record: %w", err)
+		return nil, err
 	}
 	r.f = f
 	if err := r.resume(); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("record: %w", err)
+		return nil, err
 	}
 	return r, nil
 }

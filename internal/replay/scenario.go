@@ -83,6 +83,9 @@ type Scenario struct {
 	Name   string
 	File   string
 	Memory addr.Len
+	// Cut says where a live recording ends in the middle of a line; nil where
+	// it does not.
+	Cut error
 
 	recs  []*recording.Record
 	lines []int
@@ -151,13 +154,22 @@ func Load(paths []string, opt *Options, seen func(file string)) ([]*Scenario, er
 	return all, nil
 }
 
-// LoadFile reads one recording.
+// LoadFile reads one recording. One that a recorder was killed over, so that its
+// last line is unfinished, is taken up to there; its scenarios say so.
 func LoadFile(file string, opt *Options) ([]*Scenario, error) {
 	recs, lines, err := recording.ReadFile(file, nil)
+	var cut error
+	if n := len(recs); errors.Is(err, recording.ErrUnfinished) && n > 0 && recs[n-1].Source == recording.LiveSource {
+		cut, err = err, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	return group(file, recs, lines, opt)
+	all, err := group(file, recs, lines, opt)
+	for _, s := range all {
+		s.Cut = cut
+	}
+	return all, err
 }
 
 // group makes scenarios of the records of a file.
