@@ -214,7 +214,7 @@ func TestDescriptorLayout(t *testing.T) {
 	var d Descriptor
 	d.Notify(0xf2, 0x0000_ab00)
 	d.Suppress(true)
-	require.EqualValues(t, 0x0000_ab00_00f2_0002, le(d[4].Load()), "NV in 279:272, NDST in 319:288, SN is bit 257")
+	require.Equal(t, uint64(0x0000_ab00_00f2_0002), le(d[4].Load()), "NV in 279:272, NDST in 319:288, SN is bit 257")
 	d.Suppress(false)
 	for _, v := range []uint8{0, 63, 64, 255} {
 		_, notify, why := d.post(v, false, true)
@@ -222,7 +222,7 @@ func TestDescriptorLayout(t *testing.T) {
 		require.Equal(t, v == 0, notify, "one notification until ON is cleared")
 	}
 	require.True(t, d.Outstanding())
-	require.EqualValues(t, 0x0000_ab00_00f2_0001, le(d[4].Load()), "ON is bit 256")
+	require.Equal(t, uint64(0x0000_ab00_00f2_0001), le(d[4].Load()), "ON is bit 256")
 	require.Equal(t, [4]uint64{1<<63 | 1, 1, 0, 1 << 63}, d.Take())
 	require.False(t, d.Outstanding())
 	require.Equal(t, [4]uint64{}, d.Take())

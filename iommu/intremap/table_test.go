@@ -1,6 +1,7 @@
 package intremap_test
 
 import (
+	"math"
 	"syscall"
 	"testing"
 
@@ -271,7 +272,7 @@ func TestAlloc(t *testing.T) {
 		_, err := table.Alloc(bad.vm, bad.n, bad.align)
 		require.ErrorIs(t, err, errs.ErrInvalid, "%+v", bad)
 	}
-	for _, full := range []struct{ n, align int }{{13, 1}, {1 << 40, 1}, {1, 32}, {1, 1 << 62}} {
+	for _, full := range []struct{ n, align int }{{13, 1}, {math.MaxInt, 1}, {1, 32}, {1, 1 << 30}} {
 		_, err := table.Alloc(vmA, full.n, full.align)
 		require.ErrorIs(t, err, errs.ErrNoSpace, "%+v", full)
 	}
@@ -327,4 +328,34 @@ func TestFaultLogIsBounded(t *testing.T) {
 	require.Equal(t, "fault 10: 3a:01.0 of vm 1: 0x0 at 0x9: not an interrupt address (0xe1)", log[3].String())
 	require.Error(t, table.Write(devB, handle(3)))
 	require.Equal(t, "fault 11: 3a:01.0 of vm 2: 0x0 at 0xfee00070: entry 3: index outside the table (0x21)", table.Faults()[3].String())
+}
+
+// TestNames: what an operator reads tells codes apart, known and unknown.
+func TestNames(t *testing.T) {
+	all := make(map[string]bool)
+	add := func(names ...string) {
+		for _, n := range names {
+			require.False(t, all[n], n)
+			all[n] = true
+		}
+	}
+	for r := range 256 {
+		why := intremap.Reason(r)
+		add(why.String())
+		if r >= 0x20 && r <= 0x28 || r == 0xe0 || r == 0xe1 {
+			require.NotEqual(t, syscall.EIO, errs.Errno(why), "a known reason has an errno")
+		} else {
+			require.NoError(t, why.Unwrap())
+		}
+	}
+	for c := range uint8(8) {
+		add(intremap.DeliveryMode(c).String())
+	}
+	for c := range uint8(4) {
+		add(intremap.Format(c).String())
+	}
+	for c := range uint8(4) {
+		add("svt " + intremap.SVT(c).String())
+	}
+	require.Equal(t, "0x2:0x1", intremap.IRTE{Lo: 1, Hi: 2}.String())
 }
