@@ -159,3 +159,51 @@ func TestOpenFails(t *testing.T) {
 type opener func() error
 
 func (f opener) Open(context.Context, *mdev.SessionConfig) (*mdev.Session, error) { return nil, f() }
+
+// FuzzVersion: whatever a client proposes, and with whatever limits of ours: the
+// answer fits in 214 bytes and in those of the request, is understood by the
+// parser, claims nothing that was not proposed but limits below the default,
+// and no limit that is not ours.
+func FuzzVersion(f *testing.F) {
+	f.Add([]byte(qemuJSON), uint32(1<<20), uint16(65535))
+	f.Add([]byte(`{"capabilities":{"twin_socket":{"supported":true},"max_msg_fds":0}}`+"\x00"), uint32(4096), uint16(7))
+	f.Add([]byte{}, uint32(1), uint16(1))
+	f.Fuzz(func(t *testing.T, json []byte, maxData uint32, maxMaps uint16) {
+		cfg := ServerConfig{MaxData: int(maxData%limitMaxData) + 1, MaxMaps: max(int(maxMaps), 1)}
+		require.NoError(t, cfg.resolve())
+		l := &link{srv: &Server{cfg: cfg}, maxFDs: specMaxFDs, info: &mdev.Info{Migration: mdev.MigrationStopCopy}}
+		m := &message{
+			Header: wire.Header{Command: wire.CmdVersion, Size: uint32(wire.HeaderLen + wire.VersionLen + len(json))},
+			body:   cat(wire.Version{Minor: 1}, json),
+		}
+		caps, minor, err := l.proposal(m)
+		if err != nil {
+			require.ErrorIs(t, err, errs.ErrInvalid)
+			return
+		}
+		require.Equal(t, uint16(1), minor)
+		if caps.MaxMsgFDs != nil {
+			l.maxFDs = int(*caps.MaxMsgFDs)
+		}
+		room := min(int(m.Size), versionMax) - wire.HeaderLen - wire.VersionLen
+		raw := l.answer(&caps, room).Append(nil)
+		require.LessOrEqual(t, len(raw), room)
+		got, err := wire.ParseCapabilities(raw)
+		require.NoError(t, err)
+		if got.TwinSocket != nil {
+			require.True(t, caps.TwinSocket.Supported && got.TwinSocket.Supported && l.maxFDs > 0)
+		}
+		if got.MaxDataXferSize != nil {
+			require.Equal(t, uint64(cfg.MaxData), *got.MaxDataXferSize)
+			require.True(t, cfg.MaxData < specMaxData || caps.MaxDataXferSize != nil)
+		}
+		if got.MaxDMAMaps != nil {
+			require.Equal(t, uint64(cfg.MaxMaps), *got.MaxDMAMaps)
+			require.Less(t, cfg.MaxMaps, specMaxMaps)
+		}
+		require.True(t, got.MaxMsgFDs == nil || caps.MaxMsgFDs != nil && *got.MaxMsgFDs == limitMaxFDs)
+		require.True(t, got.WriteMultiple == nil || *caps.WriteMultiple)
+		require.True(t, got.Migration == nil || caps.Migration != nil)
+		require.Nil(t, got.PageSizes)
+	})
+}
