@@ -5,6 +5,7 @@ package vfiouser
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -248,6 +249,9 @@ func (c *Client) Close() error {
 
 // lose ends the connection for the reason err, unless it has ended before.
 func (c *Client) lose(err error) {
+	if !errors.Is(err, errs.ErrGone) {
+		err = fmt.Errorf("%w: %w", err, errs.ErrGone)
+	}
 	if c.calls.lose(err) {
 		close(c.lost)
 	}

@@ -77,14 +77,6 @@ func (k *clientCall) message(flags wire.Flags) pieces {
 	return pieces{k.msg[:n], k.body}
 }
 
-// checkEmpty checks a reply that has no payload.
-func checkEmpty(k *clientCall) error {
-	if k.size != 0 {
-		return badReply("%d bytes of payload", k.size)
-	}
-	return nil
-}
-
 // callTable knows the commands that wait for a reply.
 type callTable struct {
 	mu sync.Mutex

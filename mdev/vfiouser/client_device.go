@@ -64,11 +64,7 @@ func (c *Client) Reset(ctx context.Context) error {
 	defer c.users.RUnlock()
 	k := c.calls.get(wire.CmdDeviceReset)
 	defer c.calls.put(k)
-	err := c.roundTrip(ctx, k)
-	if err == nil {
-		err = checkEmpty(k)
-	}
-	if err != nil {
+	if err := c.roundTrip(ctx, k); err != nil {
 		return fail(wire.CmdDeviceReset, "", err)
 	}
 	return nil
@@ -145,11 +141,7 @@ func (c *Client) setIRQs(ctx context.Context, req mdev.IRQRequest, data []byte) 
 		Index: req.Index, Start: req.Start, Count: req.Count,
 	}.Append(k.req()[:0]))
 	k.body, k.send = data, req.FDs
-	err := c.roundTrip(ctx, k)
-	if err == nil {
-		err = checkEmpty(k)
-	}
-	if err != nil {
+	if err := c.roundTrip(ctx, k); err != nil {
 		return fail(wire.CmdSetIRQs, setText(&req), err)
 	}
 	return nil

@@ -60,10 +60,7 @@ func (c *Client) mapDMA(ctx context.Context, m clientMapping) error {
 	defer c.calls.put(k)
 	err := c.prepareMap(k, &m)
 	if err == nil {
-		if err = c.roundTrip(ctx, k); err == nil {
-			err = checkEmpty(k)
-		}
-		if err != nil {
+		if err = c.roundTrip(ctx, k); err != nil {
 			c.forget(&m)
 		}
 	}

@@ -53,7 +53,6 @@ var (
 type refusal syscall.Errno
 
 func (r refusal) Error() string { return syscall.Errno(r).Error() }
-func (r refusal) Unwrap() error { return syscall.Errno(r) }
 
 // refusalOf is the error of an error reply that carries errno. One without an
 // errno, or with a number that none has, is EINVAL, as libvfio-user takes it.

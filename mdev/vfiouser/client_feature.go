@@ -154,10 +154,7 @@ func (c *Client) writeMigration(ctx context.Context, p []byte) error {
 	defer c.calls.put(k)
 	k.nreq = len(wire.MigData{Argsz: uint32(wire.MigDataLen + len(p)), Size: uint32(len(p))}.Append(k.req()[:0]))
 	k.body = p
-	if err := c.roundTrip(ctx, k); err != nil {
-		return err
-	}
-	return checkEmpty(k)
+	return c.roundTrip(ctx, k)
 }
 
 // LogStart starts the log of what is written to the ranges, or to everything

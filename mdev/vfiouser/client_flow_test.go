@@ -477,3 +477,27 @@ func quietEcho(p *rawPeer) {
 		}
 	}
 }
+
+// A large reply, or a large access of the server's, takes memory for as long as
+// there are more of them.
+func TestClientGivesMemoryBack(t *testing.T) {
+	leaves(t)
+	ram := guestRAM(t, 1<<20)
+	c := scripted(t, nil, func(p *rawPeer) {
+		p.reply(p.expect(wire.CmdDMAMap), nil)
+		m := p.expect(wire.CmdRegionRead)
+		r := p.call(wire.CmdDMARead, wire.DMAAccess{Count: 1 << 20}.Append(nil))
+		p.outcome(r, 0)
+		p.reply(m, append(m.body, make([]byte, 1<<20)...))
+		echo(p)
+	})
+	require.NoError(t, c.MapDMA(bg(t), 0, 1<<20, addr.Read, translate.Bytes(ram)))
+	require.NoError(t, c.Read(bg(t), 0, 0, make([]byte, 1<<20)))
+	b := make([]byte, 8)
+	for range 2 * dropBody {
+		require.NoError(t, c.Read(bg(t), 0, 0, b))
+	}
+	require.NoError(t, c.Close())
+	require.Equal(t, keepBody, len(c.in.buf))
+	require.LessOrEqual(t, cap(c.in.answer), keepBody)
+}

@@ -28,7 +28,7 @@ type inbox struct {
 	buf  []byte
 	r, w int // what is in buf
 	base []byte
-	few  int // messages since base was too small
+	few  int // messages since much was needed
 
 	reader *translate.Reader // for what the server reads and writes
 	answer []byte            // scratch: the data of a reply to DMA_READ
@@ -73,12 +73,19 @@ func (b *inbox) take(h wire.Header) []byte {
 	return p
 }
 
-// settle gives a large buffer back that has not been needed for a while.
-func (b *inbox) settle() {
-	if b.few++; b.few > dropBody && b.r == b.w && len(b.buf) > len(b.base) {
-		b.buf = b.base
+// settle gives large buffers back that have not been needed for a while. A
+// message of that size has been handled.
+func (b *inbox) settle(size int) {
+	if b.few++; size > len(b.base) {
+		b.few = 0
 	}
-	if cap(b.answer) > keepBody && b.few > dropBody {
+	if b.few <= dropBody || b.r != b.w {
+		return
+	}
+	if len(b.buf) > len(b.base) {
+		b.buf, b.r, b.w = b.base, 0, 0
+	}
+	if cap(b.answer) > keepBody {
 		b.answer = nil
 	}
 }
@@ -89,7 +96,7 @@ func (b *inbox) receive(size int) (bool, error) {
 	if size > len(b.buf) {
 		buf := make([]byte, size)
 		b.r, b.w = 0, copy(buf, b.buf[b.r:b.w])
-		b.buf, b.few = buf, 0
+		b.buf = buf
 	} else if len(b.buf)-b.r < max(size, wire.HeaderLen) {
 		b.r, b.w = 0, copy(b.buf, b.buf[b.r:b.w])
 	}

@@ -79,8 +79,9 @@ func (c *Client) step(in *inbox) (bool, error) {
 			return false, err
 		}
 		if in.w-in.r >= size {
-			in.settle()
-			return true, c.handle(in, h, in.take(h))
+			err := c.handle(in, h, in.take(h))
+			in.settle(size)
+			return true, err
 		}
 		return in.ended(in.receive(size))
 	}

@@ -35,7 +35,7 @@ type Pipeline struct {
 // pipelined is a command under way.
 type pipelined struct {
 	k     *clientCall
-	check func(*clientCall) error // of the reply
+	check func(*clientCall) error // of the reply; may be nil
 	end   func(err error)         // of the command; may be nil
 	text  func() string           // what was asked for
 }
@@ -120,7 +120,7 @@ func (p *Pipeline) mapDMA(m *clientMapping) {
 		p.failed(wire.CmdDMAMap, m.String, err)
 		return
 	}
-	p.add(pipelined{k: k, text: m.String, check: checkEmpty, end: func(err error) {
+	p.add(pipelined{k: k, text: m.String, end: func(err error) {
 		if err != nil {
 			p.c.forget(m)
 		}
@@ -237,7 +237,7 @@ func (p *Pipeline) wait(left int) {
 	for i := range p.ops[:n] {
 		op := &p.ops[i]
 		err := p.c.finish(p.limit(), op.k)
-		if err == nil {
+		if err == nil && op.check != nil {
 			err = op.check(op.k)
 		}
 		if op.end != nil {

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
 )
 
@@ -72,8 +71,8 @@ func (c *Client) transmitRest(l *callLimit, p pieces, leads bool) error {
 		}
 		if err != nil {
 			err = fmt.Errorf("in the middle of a message: %w", err)
-			cn.broken = fmt.Errorf("%w: %w", err, errs.ErrGone)
-			c.lose(cn.broken)
+			c.lose(err)
+			cn.broken = c.Err()
 			return err
 		}
 		p.advance(n)

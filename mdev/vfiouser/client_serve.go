@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -84,8 +85,9 @@ func (c *Client) access(in *inbox, h wire.Header, body []byte) (a wire.DMAAccess
 func (c *Client) serveTwin() {
 	for {
 		if _, err := c.step(&c.twinIn); err != nil {
-			// A server may be done with this socket before the other.
-			if !errors.Is(err, errs.ErrGone) {
+			// A server may be done with this socket before the other, also
+			// while it is being answered.
+			if !errors.Is(err, errs.ErrGone) && !errors.Is(err, io.ErrClosedPipe) {
 				c.lose(err)
 			}
 			return

@@ -468,6 +468,7 @@ func TestClientFraming(t *testing.T) {
 			require.ErrorContains(t, err, tt.want)
 			<-c.Done()
 			require.ErrorIs(t, c.Err(), errFraming)
+			require.ErrorIs(t, c.Err(), errs.ErrGone)
 			require.ErrorIs(t, c.Reset(bg(t)), errFraming)
 		})
 	}
