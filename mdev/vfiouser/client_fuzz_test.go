@@ -137,7 +137,7 @@ func FuzzClient(f *testing.F) {
 			}
 		})
 		defer wg.Wait()
-		c, err := NewClient(context.Background(), fd, &ClientConfig{Timeout: 10 * time.Millisecond, MaxDataXfer: 256})
+		c, err := NewClient(bg(t), fd, &ClientConfig{Timeout: 10 * time.Millisecond, MaxDataXfer: 256})
 		require.NoError(t, err)
 		check := func(err error) {
 			var ce *CommandError
