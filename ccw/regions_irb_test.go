@@ -58,8 +58,7 @@ func TestUnreadStatusIsKept(t *testing.T) {
 func TestStatusesInOrder(t *testing.T) {
 	var mu sync.Mutex
 	ends := 0
-	var b *bench
-	b = newBench(t, binary.BigEndian, readProgram)
+	b := newBench(t, binary.BigEndian, readProgram)
 	require.NoError(t, b.r.Open())
 	stop := make(chan struct{})
 	var wg sync.WaitGroup

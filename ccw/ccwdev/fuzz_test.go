@@ -153,7 +153,8 @@ func (s *script) step() {
 	case 0, 1: // a start, as a guest's system writes it
 		o := orb()
 		o.SetProgram(codeAt + 8*uint32(op>>4&3))
-		o.Raw[5+(op>>6)&3] ^= s.byte() & s.byte()
+		flip := s.byte()
+		o.Raw[5+(op>>6)&3] ^= flip & s.byte() // few bits
 		p := s.request(o)
 		copy(s.m.io[:], p)
 		s.request0(0, p)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -57,9 +58,9 @@ func TestAttackLoadForgedCommands(t *testing.T) {
 	require.NoError(t, json.Unmarshal(from.stream(), &state))
 	state["Ring"] = uint32(1<<32 - 1)
 	state["Queue"] = []map[string]any{
-		{"Op": 1<<32 - 1, "Len": 1<<32 - 1, "Vector": 1<<32 - 1},
-		{"Op": 1, "Len": 1<<32 - 1, "Src": base, "Dst": base},
-		{"Op": 2, "Len": 4096, "Dst": uint64(1<<64 - 1), "Vector": 1 << 31},
+		{"Op": uint32(math.MaxUint32), "Len": uint32(math.MaxUint32), "Vector": uint32(math.MaxUint32)},
+		{"Op": 1, "Len": uint32(math.MaxUint32), "Src": base, "Dst": base},
+		{"Op": 2, "Len": 4096, "Dst": uint64(1<<64 - 1), "Vector": uint32(1 << 31)},
 		{"Op": 3, "Len": 1 << 20, "Src": uint64(1<<64 - 1<<20)},
 	}
 	state["Registers"] = base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, len(mustDecode(t, state["Registers"]))))
