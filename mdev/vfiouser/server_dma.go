@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/softmdev/softmdev/mdev/errs"
 	"github.com/softmdev/softmdev/mdev/vfiouser/wire"
 	"github.com/softmdev/softmdev/translate"
@@ -61,15 +59,17 @@ func (l *link) dmaMap(m *message) error {
 	if r.Flags&wire.MapWrite != 0 {
 		access |= addr.Write
 	}
+	if len(m.fds) != 0 {
+		if err := checkFile(m.fds[0], r.Flags&wire.MapFileIO != 0); err != nil {
+			return err
+		}
+	}
 	made := mapping{size: r.Size}
 	var mem translate.Memory
 	switch {
 	case len(m.fds) == 0:
 		mem = translate.Remote(&clientMemory{l, r.Address})
 	case r.Flags&wire.MapFileIO != 0:
-		if err := checkRegular(m.fds[0]); err != nil {
-			return err
-		}
 		made.file = os.NewFile(uintptr(m.fds[0]), "mapping")
 		m.fds = m.fds[:0] // it is made's now
 		mem = translate.Remote(&fileMemory{made.file, int64(r.Offset)})
@@ -91,18 +91,6 @@ func (e mapping) close() {
 	if e.file != nil {
 		e.file.Close()
 	}
-}
-
-// checkRegular refuses files whose reads may wait for somebody.
-func checkRegular(fd int) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return refuse("not a regular file")
-	}
-	return nil
 }
 
 // dmaUnmap executes DMA_UNMAP. The reply goes out when nobody uses the memory
