@@ -45,6 +45,10 @@ func (c *conn) recvMessage(m *message) error {
 			if truncated != nil {
 				return truncated
 			}
+			// Those that are here are this message's.
+			if err := c.checkFDs(m); err != nil {
+				return err
+			}
 			kept = len(m.fds)
 			n, err := c.receive(m, m.head[have:], nil, have == 0)
 			if err != nil && err != errTruncated {
