@@ -27,32 +27,53 @@ var errWithdrawn = fmt.Errorf("withdrawn before it was taken: %w", errs.ErrAgain
 // Defer is called before Open.
 func (r *Regions) Defer(when func() bool, queue func(work func())) { r.when, r.queue = when, queue }
 
-// deferred has the program of orb, which is pending, taken later.
-func (r *Regions) deferred(orb cio.ORB, claim uint64) {
-	r.queue(func() {
-		cc, err := r.dev.start(&orb, func() bool { return r.claim.Load() == claim })
-		reason := err
-		if err == nil {
-			reason = r.startError(cc, &orb)
-		}
-		if reason == nil {
-			return
-		}
-		irb := refusalStatus(&orb, cc, err)
-		r.mu.Lock()
-		if r.state != StatePending || r.claim.Load() != claim {
-			r.mu.Unlock()
-			return // somebody else's status has answered it
-		}
-		r.claim.Add(1)
-		r.state = StateIdle
-		b := irb.Encode()
-		copy(r.io[ioIRB:], b[:])
-		r.unread = true
-		r.result(r.io[ioRet:], reason)
+// deferred is a program that is to be taken later.
+type deferred struct {
+	orb    cio.ORB
+	claim  uint64 // it is withdrawn when this is not Regions.claim any more
+	queued bool   // work to take it, or one that came before it, is in the queue
+}
+
+// takeLater has the program of orb, which is pending, taken later. However often
+// a user asks and withdraws, one piece of work waits. The caller holds mu, which
+// is released.
+func (r *Regions) takeLater(orb cio.ORB) {
+	queued := r.later.queued
+	r.later = deferred{orb, r.claim.Load(), true}
+	r.mu.Unlock()
+	if !queued {
+		r.queue(r.takeNow)
+	}
+}
+
+// takeNow takes the program that was deferred last, if it is still wanted.
+func (r *Regions) takeNow() {
+	r.mu.Lock()
+	r.later.queued = false
+	orb, claim := r.later.orb, r.later.claim
+	r.mu.Unlock()
+	cc, err := r.dev.start(&orb, func() bool { return r.claim.Load() == claim })
+	reason := err
+	if err == nil {
+		reason = r.startError(cc, &orb)
+	}
+	if reason == nil {
+		return
+	}
+	irb := refusalStatus(&orb, cc, err)
+	r.mu.Lock()
+	if r.state != StatePending || r.claim.Load() != claim {
 		r.mu.Unlock()
-		r.notify(IRQIO)
-	})
+		return // somebody else's status has answered it
+	}
+	r.claim.Add(1)
+	r.state = StateIdle
+	b := irb.Encode()
+	copy(r.io[ioIRB:], b[:])
+	r.unread = true
+	r.result(r.io[ioRet:], reason)
+	r.mu.Unlock()
+	r.notify(IRQIO)
 }
 
 // withdraw keeps a program that is deferred, if there is one, from being

@@ -114,14 +114,17 @@ type Regions struct {
 	queue func(work func()) // likewise
 	claim atomic.Uint64     // changes when a deferred program is withdrawn or answered
 
+	// All that follows is guarded by mu, which is never held while the device
+	// is called.
 	mu    sync.Mutex
-	state State // guarded by mu; never held while the device is called
-	ended bool  // the program in hand ended while it was being started
+	state State
+	ended bool // the program in hand ended while it was being started
 	// What of the status is told to the user; see interrupt.
 	telling bool // somebody is at it
 	again   bool // and has to look again
 	unread  bool // the IRB has not been read
 	held    bool // status waits for that
+	later   deferred
 	io      [ioSize]byte
 	async   [asyncLen]byte
 	crws    []cio.CRW
@@ -318,7 +321,7 @@ func bounds(region int, off int64, p []byte) error {
 
 // request is a write to the I/O region.
 func (r *Regions) request(off int64, p []byte) error {
-	later := r.when != nil && r.when()
+	wait := r.when != nil && r.when()
 	r.moveOn()
 	r.mu.Lock()
 	if r.state == StateProcessing {
@@ -341,12 +344,10 @@ func (r *Regions) request(off int64, p []byte) error {
 		return err
 	}
 	orb := r.orb()
-	if later {
+	if wait {
 		r.state = StatePending
 		r.result(r.io[ioRet:], nil)
-		claim := r.claim.Load()
-		r.mu.Unlock()
-		r.deferred(orb, claim)
+		r.takeLater(orb) // unlocks mu
 		return nil
 	}
 	r.state, r.ended = StateProcessing, false
