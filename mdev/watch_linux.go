@@ -44,6 +44,11 @@ func newWatcher(fds *fdCount, t *tasks) (*watcher, error) {
 	return w, nil
 }
 
+// edge is EPOLLET, whose sign in package unix depends on the machine: one event
+// for each signal, not for as long as the counter is above 0. An eventfd may be
+// one that counts down (EFD_SEMAPHORE), by years if its owner likes.
+const edge = 1 << 31
+
 // add has call called, on the watcher's goroutine, after each signal of the
 // eventfd fd, which it takes over when it succeeds. Signals that come close
 // together are one.
@@ -55,7 +60,7 @@ func (w *watcher) add(fd int, call func()) (*watch, error) {
 	}
 	x := &watch{fd: int32(fd), id: w.next, call: call}
 	w.next++
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: x.id}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | edge, Fd: x.id}
 	if err := w.ctl(unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return nil, fmt.Errorf("watch of fd %d: %w", fd, err)
 	}
