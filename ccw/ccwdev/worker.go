@@ -3,6 +3,7 @@ package ccwdev
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/softmdev/softmdev/mdev/errs"
@@ -75,10 +76,7 @@ func (w *worker) next() (f func(), end bool) {
 		return nil, false
 	}
 	f = w.queue[0]
-	w.queue[0] = nil
-	if w.queue = w.queue[1:]; len(w.queue) == 0 {
-		w.queue = nil
-	}
+	w.queue = slices.Delete(w.queue, 0, 1) // few are ever in it
 	w.busy = true
 	return f, false
 }
