@@ -78,6 +78,8 @@ func TestAttributes(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "text")
 	require.NoError(t, os.WriteFile(text, []byte("no image at all, only some text\n"), 0o600))
+	pipe := filepath.Join(dir, "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 	before := openFiles(t)
 	for _, tt := range []struct {
 		typ   string
@@ -93,6 +95,11 @@ func TestAttributes(t *testing.T) {
 		{"ccw-fba", []registry.Attr{attr("image", text)}, syscall.EINVAL, text},
 		{"ccw-3490", []registry.Attr{attr("image", text)}, syscall.EINVAL, "image: "},
 		{"ccw-3505", []registry.Attr{attr("image", filepath.Join(dir, "none"))}, syscall.ENOENT, "none"},
+		{"ccw-3390", []registry.Attr{attr("image", pipe)}, syscall.EINVAL, "pipe: not a regular file"},
+		{"ccw-fba", []registry.Attr{attr("image", pipe), attr("readonly", "on")}, syscall.EINVAL, "pipe: not a regular file"},
+		{"ccw-3490", []registry.Attr{attr("image", pipe)}, syscall.EINVAL, "pipe: not a regular file"},
+		{"ccw-3505", []registry.Attr{attr("image", pipe)}, syscall.EINVAL, "pipe: not a regular file"},
+		{"ccw-1403", []registry.Attr{attr("output", pipe)}, syscall.ENXIO, "output: "},
 		{"ccw-1403", []registry.Attr{attr("output", dir)}, syscall.EISDIR, "output: "},
 		{"ccw-3215", []registry.Attr{attr("output", filepath.Join(dir, "x")), attr("input", filepath.Join(dir, "none"))}, syscall.ENOENT, "input: "},
 		{"ccw-3215", []registry.Attr{attr("image", "x")}, syscall.EINVAL, `attribute "image": a ccw-3215 has none`},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/softmdev/softmdev/ccw/cio"
 	"github.com/softmdev/softmdev/ccw/dasd"
@@ -14,12 +15,29 @@ import (
 	"github.com/softmdev/softmdev/mdev/errs"
 )
 
+// openImage opens a file to be read. Nothing else is an image, and opening a
+// named pipe would wait until somebody writes to it.
+func openImage(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("image: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = fmt.Errorf("%s: not a regular file: %w", path, errs.ErrInvalid)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("image: %w", err), f.Close())
+	}
+	return f, nil
+}
+
 // lockImage keeps every other device from the image at path, or, of one that
 // is only read, from writing it. Closing what it returns ends that.
 func lockImage(path string, readOnly bool) (io.Closer, error) {
-	f, err := os.Open(path)
+	f, err := openImage(path)
 	if err != nil {
-		return nil, fmt.Errorf("image: %w", err)
+		return nil, err
 	}
 	if err := filelock.Lock(f, readOnly); err != nil {
 		return nil, errors.Join(fmt.Errorf("image: %w", err), f.Close())
@@ -104,9 +122,9 @@ func open3505(a *attrs) (Unit, error) {
 	cfg := unit.ReaderConfig{SenseID: true}
 	var u Unit
 	if a.image != "" {
-		f, err := os.Open(a.image)
+		f, err := openImage(a.image)
 		if err != nil {
-			return Unit{}, fmt.Errorf("image: %w", err)
+			return Unit{}, err
 		}
 		cfg.Cards, u.Close = f, f.Close
 	}
@@ -129,12 +147,13 @@ func open1403(a *attrs) (Unit, error) {
 	return u, nil
 }
 
-// openOutput appends what u prints to the file of the attribute, as text.
+// openOutput appends what u prints to the file of the attribute, as text. A
+// named pipe that nobody reads is an error: opening it would wait.
 func (a *attrs) openOutput(u *Unit, w *io.Writer) error {
 	if a.output == "" {
 		return nil
 	}
-	f, err := os.OpenFile(a.output, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(a.output, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o644)
 	if err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
