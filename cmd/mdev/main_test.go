@@ -155,6 +155,7 @@ func fixtures(dir, data string) error {
 		"json.jsonl":                    second(`"memory":[`, `"memory":{`),
 		"cut.jsonl":                     good[:len(good)-40],
 		"far.jsonl":                     second(`"memory":[`, `"memory":[{"gpa":"ffffffff0000","hex":"00"},`),
+		"top.jsonl":                     second(`"memory":[`, `"memory":[{"gpa":"ffffffffffffffff","hex":"00"},`),
 		"wrong.jsonl":                   second(scsw, scsw[:20]+"0bad"),
 		"noexpect.jsonl":                noexpect + "\n",
 		"empty.jsonl":                   "",

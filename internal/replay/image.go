@@ -82,9 +82,12 @@ func newImage(rec *recording.Record, more ...recording.Segment) *image {
 		}
 		gap(end, r.Start())
 		end = r.Last() + 1
-		for p := addr.PageOf(r.Start()); p <= addr.PageOf(r.Last()); p += addr.GPA(addr.PageSize) {
+		for p := addr.PageOf(r.Start()); ; p += addr.GPA(addr.PageSize) {
 			if n := len(im.pages); n == 0 || im.pages[n-1] < p {
 				im.pages = append(im.pages, p)
+			}
+			if p == addr.PageOf(r.Last()) { // not p > Last: that may be the last page of all
+				break
 			}
 		}
 	}
