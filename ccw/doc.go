@@ -16,6 +16,10 @@
 //	   v
 //	 SCSW, IRB              lease gone before the guest can hear of the end
 //
+// regions.go is the same behind the regions and states of vfio-ccw. watch.go
+// looks on, where somebody wants to know ([Submission]): it keeps the bytes that
+// were fetched and moved anyway, and fetches none.
+//
 // # What the host program is
 //
 // The guest's program with every address translated, and nothing else changed:
@@ -58,6 +62,9 @@
 //   - No host address reaches the guest: status addresses are translated back
 //     or zero.
 //   - Work per request is bounded by one budget.
+//   - A Submission holds what a program fetched, with the value it had then,
+//     and what it stored; the same program does the same on memory that holds
+//     nothing else.
 //
 // # Storage keys
 //

@@ -9,6 +9,11 @@
 // mediator is a model in the state that the programs before left it in, or
 // plays the device side of the recording.
 //
+// The device stands behind its mediator in this process, or is served over
+// vfio-user with the regions of vfio-ccw ([Options].Via, [Options].Sockets): then
+// the guest's I/O instructions go the way that a VMM's do, and the comparisons
+// are the same.
+//
 // # What counts as equal
 //
 //   - Status words are equal bit for bit.
@@ -36,8 +41,14 @@
 //
 // Storage keys are not modelled. Sense that a device holds after a program
 // without concurrent sense is compared when a program asks for it, not before.
-// A program that HALT or CLEAR SUBCHANNEL ended is stopped when its last
-// recorded operation begins.
+// A program that HALT or CLEAR SUBCHANNEL ended is stopped where the record shows
+// it: behind its last operation if that ended, else when as many bytes of it had
+// moved as the status, or memory, tell. Where a device in another process is to
+// be stopped nobody can tell.
+//
+// Over vfio-user there is no RESUME SUBCHANNEL: a record of a resumed program is
+// started at the CCW at which it was suspended. An ORB has 12 bytes there, and
+// the PMCW is the device's own.
 //
 // Specification: "Channel-program recordings: format and provenance" and the
 // CCW fact sheet, sections 9 and 10. A [Scenario] is used by one goroutine.
