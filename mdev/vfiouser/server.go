@@ -210,8 +210,21 @@ func (s *Server) ServeConn(ctx context.Context, fd int) error {
 		return err
 	}
 	defer s.disconnect()
-	stop := context.AfterFunc(ctx, c.shutdown)
-	defer stop()
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		c.shutdown()
+		// The serving goroutine may wait for the device, in a migration
+		// stream that does not come on; this lets it go.
+		if session := s.Session(); session != nil {
+			_ = session.Close(context.WithoutCancel(ctx)) // link.close hears the same
+		}
+	})
+	defer func() {
+		if !stop() {
+			<-ended
+		}
+	}()
 
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
