@@ -51,7 +51,7 @@ func (d *Daemon) ServeControl(ctx context.Context, sock *Socket) error {
 			srv.Close()
 		}
 	}()
-	err = srv.Serve(&limited{l, make(chan struct{}, maxConnections), ctx})
+	err = srv.Serve(Limited(ctx, l, maxConnections))
 	told := ctx.Err() != nil
 	cancel()
 	<-stopped
@@ -59,6 +59,13 @@ func (d *Daemon) ServeControl(ctx context.Context, sock *Socket) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", sock.Name, err)
+}
+
+// Limited is l with at most n connections at a time, until ctx ends: each is a
+// descriptor of the process, and clients of devices need some. Who comes when
+// there are as many waits.
+func Limited(ctx context.Context, l net.Listener, n int) net.Listener {
+	return &limited{l, make(chan struct{}, n), ctx}
 }
 
 // limited accepts a connection when one of its places is free.

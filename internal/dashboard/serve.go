@@ -26,7 +26,8 @@ var static embed.FS
 
 // Bounds of the server.
 const (
-	maxStreams  = 64 // pages that are looked at
+	maxConns    = 256 // at one time
+	maxStreams  = 64  // pages that are looked at
 	maxHeader   = 16 << 10
 	headerTime  = 5 * time.Second // for a request to come in
 	writeTime   = 5 * time.Second // for a page or an event to be taken
@@ -109,8 +110,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.cfg.Log.Info("page and metrics are served", "url", "http://"+l.Addr().String()+"/")
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
-	err := srv.Serve(l)
-	if ctx.Err() != nil && errors.Is(err, http.ErrServerClosed) {
+	err := srv.Serve(daemon.Limited(ctx, l, maxConns))
+	if ctx.Err() != nil && (errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)) {
+		_ = srv.Close() // the listener may have heard of it first
 		return nil
 	}
 	return err
