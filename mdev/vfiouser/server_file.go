@@ -3,7 +3,11 @@
 package vfiouser
 
 import (
+	"bufio"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -39,7 +43,7 @@ func checkFile(fd int, io bool) error {
 		return nil // all files in memory have seals, and no others: hugetlbfs, memfd, tmpfs
 	}
 	var st unix.Statx_t
-	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_MNT_ID, &st)
 	if err != nil {
 		return fmt.Errorf("file: %w", err)
 	}
@@ -48,9 +52,36 @@ func checkFile(fd int, io bool) error {
 		return nil
 	case kind == unix.S_IFCHR && !io:
 		return nil
+	case kind == unix.S_IFREG && st.Mask&unix.STATX_MNT_ID != 0 && onDisks(st.Mnt_id):
+		return nil
 	case kind == unix.S_IFREG:
 		return fmt.Errorf("file neither in memory nor on a disk: %w", errs.ErrInvalid)
 	default:
 		return refuse("file of type %#o", kind)
 	}
+}
+
+// diskless are the file systems on disks whose files have a device number that
+// is no disk's, since they may be on several.
+var diskless = map[string]bool{"btrfs": true, "bcachefs": true, "zfs": true, "overlay": true}
+
+// onDisks reports whether the mount of that number is of such a file system. The
+// kernel tells it from what it has in memory. What lies under an overlay is not
+// looked at: who set that up can set up more than a client.
+func onDisks(mount uint64) bool {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	id := strconv.FormatUint(mount, 10)
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		// 36 35 0:45 / /mnt rw,noatime shared:1 - btrfs /dev/sda rw
+		head, tail, ok := strings.Cut(lines.Text(), " - ")
+		if first, _, _ := strings.Cut(head, " "); ok && first == id {
+			kind, _, _ := strings.Cut(tail, " ")
+			return diskless[kind]
+		}
+	}
+	return false
 }
