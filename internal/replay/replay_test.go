@@ -89,6 +89,9 @@ func one(t testing.TB, recs []*recording.Record, opt Options) []*Result {
 // away. The architecture leaves open what a rule's reason says; those bytes are
 // listed.
 func TestEveryRecordedByteCounts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every program many times")
+	}
 	recs := load(t, "vec0")
 	for seq := range recs {
 		rec := recs[seq]

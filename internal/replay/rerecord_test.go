@@ -43,6 +43,9 @@ func rerecord(t testing.TB, s *Scenario) ([]*recording.Record, []*Result) {
 // of memory fetched all that the first recorder saw; and the new recording
 // replays equal, on models and on the device side that it recorded itself.
 func TestRecordedAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every program four times")
+	}
 	for _, tt := range []struct {
 		name string
 		opt  Options

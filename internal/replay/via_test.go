@@ -25,6 +25,9 @@ func TestServed(t *testing.T) {
 		{"memory by messages", Options{Via: Messages, Poison: 0xa5}, []string{"con3215", "dasdipl", "vec0", "fba"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if testing.Short() && tt.files == nil {
+				t.Skip("every program twice")
+			}
 			paths := []string{testdata}
 			if tt.files != nil {
 				paths = nil
