@@ -25,6 +25,7 @@ type createCmd struct {
 // Help is the long help.
 func (*createCmd) Help() string {
 	return `Makes a device in mdev serve and prints its UUID. No VMM can reach it until mdev start.
+Paths in attributes are for mdev serve: below the folder in which it runs, or absolute.
 
 Example:
   mdev create --type demo --attr mmap=on`
@@ -62,7 +63,8 @@ type startCmd struct {
 // Help is the long help.
 func (*startCmd) Help() string {
 	return `Has mdev serve serve a device: one that mdev create made, one that is defined, or a new
-one of a type. Prints its UUID and the socket that a VMM connects to.
+one of a type. Prints its UUID and the socket that a VMM connects to. Paths in
+attributes are for mdev serve: below the folder in which it runs, or absolute.
 
 Examples:
   mdev start -u 83c32df7-d52e-4ec1-9668-1f3c7e4df107

@@ -56,8 +56,10 @@ The file of --config:
     ]
   }
 
-All but a device's type may be left out; paths are below the folder of the file. A
-device without socket, fd or listen has <run_dir>/<uuid>.sock. listen names a socket of
+All but a device's type may be left out; paths are below the folder of the file, but
+those in attrs below the folder in which mdev serve runs. A device without socket, fd or
+listen has <run_dir>/<uuid>.sock; a run_dir that is not there is made for its owner
+alone, whatever socket_mode says. listen names a socket of
 the service manager (systemd.socket, FileDescriptorName=); one called control is the
 control socket, and with --type any other one is the device's. Readiness is told to the
 service manager (Type=notify).
