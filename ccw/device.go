@@ -156,7 +156,7 @@ func New(dev channel.Device, cfg Config) (*Device, error) {
 	mem := channel.Memory(d.domain)
 	if cfg.Observe != nil {
 		d.watch = newWatch(cfg.ObserveBytes)
-		d.job.Watch(d.watch.fetched)
+		d.job.Watch(d.watch.program)
 		mem, hw.Concluded = tap{d}, d.concluded
 	}
 	d.hw = channel.New(mem, dev, pmcw, hw)

@@ -114,9 +114,16 @@ func (w *watch) overflow(err error) {
 	}
 }
 
-// fetched notes guest bytes that were fetched, as program or as data.
-func (w *watch) fetched(iova addr.IOVA, p []byte) {
-	if !w.live || w.sub.Err != nil {
+// program notes guest bytes that the mediator fetched as program.
+func (w *watch) program(iova addr.IOVA, p []byte) {
+	if w.live {
+		w.fetched(iova, p, true)
+	}
+}
+
+// fetched notes guest bytes that were fetched; kept as of [watchPage.fetch].
+func (w *watch) fetched(iova addr.IOVA, p []byte, kept bool) {
+	if w.sub.Err != nil {
 		return
 	}
 	for len(p) > 0 {
@@ -126,7 +133,7 @@ func (w *watch) fetched(iova addr.IOVA, p []byte) {
 		if g == nil {
 			return
 		}
-		if !g.fetch(off, p[:n]) {
+		if !g.fetch(off, p[:n], kept) {
 			w.sub.Changed = true
 		}
 		iova, p = iova+addr.IOVA(n), p[n:]
@@ -231,7 +238,7 @@ func (d *Device) moved(a addr.HPA, p []byte, store bool) {
 	case store:
 		w.stored(iova, p)
 	default:
-		w.fetched(iova, p)
+		w.fetched(iova, p, false)
 	}
 }
 

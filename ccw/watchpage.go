@@ -57,8 +57,9 @@ type watchPage struct {
 }
 
 // fetch notes that p was fetched at off. It reports false when a byte is
-// another than the program knew.
-func (g *watchPage) fetch(off int, p []byte) (same bool) {
+// another than the program knew. kept says that the fetch may have been answered
+// from the copy of an earlier one, which what was stored since has not changed.
+func (g *watchPage) fetch(off int, p []byte, kept bool) (same bool) {
 	same = true
 	end := off + len(p)
 	for w := off / 64; w*64 < end; w++ {
@@ -76,6 +77,7 @@ func (g *watchPage) fetch(off int, p []byte) (same bool) {
 			for i := range now {
 				bit := uint64(1) << (from + i - w*64)
 				switch {
+				case kept && g.fetched[w]&bit != 0 && g.first[from+i] == now[i]:
 				case g.stored[w]&bit != 0:
 					same = same && g.last[from+i] == now[i]
 				case g.fetched[w]&bit != 0:
