@@ -69,7 +69,8 @@ func NewRecorder(path string, cfg *RecorderConfig) (*Recorder, error) {
 	if err := r.fault.Hit("open"); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
+	// It will hold memory of guests, which is nobody's but the owner's.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
