@@ -234,12 +234,13 @@ func (s *Server) ServeConn(ctx context.Context, fd int) error {
 	if err == nil {
 		err = l.run()
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil: // which is why the connection ended
 		err = context.Cause(ctx)
-	}
-	if err != nil {
+		l.log.Info("client left alone", "reason", err)
+	case err != nil:
 		l.log.Warn("client lost", "error", err)
-	} else {
+	default:
 		l.log.Info("client gone")
 	}
 	return err
