@@ -42,11 +42,14 @@ func (c *boundedContext) Deadline() (time.Time, bool) { return c.ask().Deadline(
 func (c *boundedContext) Done() <-chan struct{}       { return c.ask().Done() }
 func (c *boundedContext) Err() error                  { return c.ask().Err() }
 
-// end releases the timer. The context must not be used any more.
-func (c *boundedContext) end() {
+// end releases the timer and reports whether c can be made ready for another
+// wait. It cannot when somebody has asked: contexts that were made of it may
+// still look at their parent when their own timers go off.
+func (c *boundedContext) end() (fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cancel != nil {
 		c.cancel()
 	}
+	return c.timed == nil
 }

@@ -62,9 +62,17 @@ func (s *Store) AddHolder(h Holder) (remove func()) {
 // Preconditions: s.mu is held and no other operation is under way. It is
 // released during the calls.
 func (s *Store) drain(ctx context.Context, rs []addr.Range[addr.IOVA]) error {
-	b := &s.bound
+	b := s.bound
+	if b == nil {
+		b = new(boundedContext)
+		s.bound = b
+	}
 	b.begin(ctx, s.deadline)
-	defer b.end()
+	defer func() {
+		if !b.end() {
+			s.bound = nil
+		}
+	}()
 	s.unlockBusy()
 	defer s.lockBusy()
 	for i, x := range s.holders {

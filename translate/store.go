@@ -88,7 +88,7 @@ type Store struct {
 	holders []*holding                  // guarded by mu; copied on change
 	vanish  func(addr.Range[addr.IOVA]) // guarded by mu; see DirtyVanished
 	rs      [1]addr.Range[addr.IOVA]    // of the operation under way
-	bound   boundedContext              // of the operation under way
+	bound   *boundedContext             // of the operation under way; nil: to be made
 }
 
 // hot is read by every look-up and written by every unmap.
